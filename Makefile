@@ -1,0 +1,33 @@
+# VENV: where the virtual environment goes. PYTHON: what makes it, 3.11 or newer. EXTRAS: extras of pyproject.toml to
+# install besides, such as cuda12 or cuda13. ARGS: further options of the training run.
+VENV ?= .venv
+PYTHON ?= python3
+EXTRAS ?=
+ARGS ?=
+
+empty :=
+space := $(empty) $(empty)
+comma := ,
+concat = $(subst $(space),$(2),$(strip $(1)))
+# A file a set of extras says that it is installed: .installed-core, .installed-core-test-cuda12, ...
+installed = $(VENV)/.installed-$(call concat,core $(1) $(subst $(comma), ,$(EXTRAS)),-)
+
+.PHONY: train test lint
+
+train: $(call installed,)
+	$(VENV)/bin/python -m unet_jax.train --workdir runs/a $(ARGS)
+
+test: $(call installed,test)
+	$(VENV)/bin/python -m pytest -n 2 $(ARGS)
+
+lint: $(call installed,test dev)
+	$(VENV)/bin/python -m ruff check .
+	$(VENV)/bin/python -m ruff format --check .
+	$(VENV)/bin/python -m basedpyright --pythonpath $(VENV)/bin/python
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed-%: pyproject.toml | $(VENV)/bin/python
+	$(VENV)/bin/python -m pip install -e '.[$(call concat,$(filter-out core,$(subst -, ,$*)),$(comma))]'
+	touch $@

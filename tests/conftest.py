@@ -1,0 +1,29 @@
+"""Settings that must stand before jax is imported, and the data that the tests of the whole path share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
+
+
+@pytest.fixture(scope="session")
+def raw_phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve patients of the phantom, in the Figshare layout."""
+    from unet_jax.data.phantom import write_phantom
+
+    raw = tmp_path_factory.mktemp("phantom") / "raw"
+    write_phantom(raw, patients=12, seed=1)
+    return raw
+
+
+@pytest.fixture(scope="session")
+def tiny_data(raw_phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, converted at 32 pixels. Not to be changed."""
+    from unet_jax.data.arrays import build
+
+    out = tmp_path_factory.mktemp("tiny") / "data"
+    build(raw_phantom, out, size=32, mask_rule="area", progress=False)
+    return out
