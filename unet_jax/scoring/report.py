@@ -1,0 +1,274 @@
+"""Plots as PNG files: learning curves, IoU over thresholds, gallery of predictions. Matplotlib only, no jax, no pyplot.
+
+Each picture is a function that builds a Figure and one that writes it. The same input gives the same bytes.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from jaxtyping import Bool, Float64, Num, UInt8
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+# Okabe and Ito's colours, which stay apart for colour-blind readers.
+_BLUE, _VERMILLION, _SKY, _ORANGE, _GREY = "#0072B2", "#D55E00", "#56B4E9", "#E69F00", "#7F7F7F"
+
+_STYLE: dict[Any, Any] = {  # Any: matplotlib types its keys as a list of literals
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters on every machine
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#E5E5E5",
+    "grid.linewidth": 0.8,
+    "lines.linewidth": 1.8,
+    "legend.frameon": False,
+}
+
+
+@dataclass(frozen=True)
+class GalleryRow:
+    """One slice of the gallery."""
+
+    image: Num[np.ndarray, "h w"]
+    """Raw intensities."""
+    mask: Bool[np.ndarray, "h w"] | UInt8[np.ndarray, "h w"]
+    """True tumour."""
+    pred: Bool[np.ndarray, "h w"] | UInt8[np.ndarray, "h w"]
+    """Predicted tumour."""
+    tumor: str
+    """Tumour type."""
+    slice: int
+    dice: float
+
+
+def history_figure(records: Sequence[dict[str, Any]]) -> Figure:
+    """Learning curves: loss, pixel accuracy and micro-IoU over epochs, train and validation, the best epoch marked.
+
+    The best epoch is that of the highest validation micro-IoU, of equals the first: the one whose checkpoint is kept.
+
+    Args:
+        records: lines of `metrics.jsonl`, at least one. A value that is None or not finite leaves a gap.
+
+    Returns:
+        A figure of three axes, and a fourth for the learning rate on the loss's right side.
+    """
+    epochs = [r["epoch"] for r in records]
+    val_iou = np.nan_to_num(_series(records, "val", "micro_iou"), nan=-np.inf)
+    best = int(val_iou.argmax()) if np.isfinite(val_iou).any() else None
+    # A line through one or a few points is not seen without marks.
+    mark: dict[str, Any] = {"marker": "o", "markersize": 4} if len(records) <= 30 else {}
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(13, 4.5), layout=ConstrainedLayoutEngine(h_pad=0.08, w_pad=0.1))
+        FigureCanvasAgg(figure)
+        loss, accuracy, micro_iou = figure.subplots(1, 3)
+        panels = (
+            (loss, "loss", "Loss"),
+            (accuracy, "pixel_accuracy", "Pixel accuracy"),
+            (micro_iou, "micro_iou", "Micro-IoU"),
+        )
+        for axes, name, title in panels:
+            val = _series(records, "val", name)
+            axes.plot(epochs, _series(records, "train", name), color=_BLUE, label="train", **mark)
+            axes.plot(epochs, val, color=_VERMILLION, label="validation", **mark)
+            if best is not None:
+                _mark(
+                    axes, float(epochs[best]), float(val[best]), f"highest validation micro-IoU: epoch {epochs[best]}"
+                )
+                if math.isfinite(val[best]):
+                    title += f" (best epoch: {val[best]:.3f})"
+            axes.set_title(title)
+            axes.set_xlabel("Epoch")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+            if len(records) == 1:
+                axes.set_xlim(epochs[0] - 1, epochs[0] + 1)
+        micro_iou.set_ylim(0, 1)
+        rate = _add_learning_rate(loss, epochs, [r["learning_rate"] for r in records])
+        figure.legend(handles=[*loss.get_legend_handles_labels()[0], rate], loc="outside lower center", ncols=4)
+    return figure
+
+
+def threshold_figure(
+    thresholds: Sequence[float], ious: Sequence[float] | Float64[np.ndarray, " t"], chosen: float
+) -> Figure:
+    """Micro-IoU on validation over thresholds, the one in use marked with its value.
+
+    Args:
+        thresholds: rising, in [0, 1].
+        ious: one for each.
+        chosen: the one in use. One that is not among `thresholds` gets a line, and no value.
+
+    Returns:
+        A figure of one axes.
+    """
+    value = dict(zip(thresholds, ious, strict=True)).get(chosen)
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(7, 4.5), layout=ConstrainedLayoutEngine(h_pad=0.08, w_pad=0.1))
+        FigureCanvasAgg(figure)
+        axes = figure.subplots()
+        axes.plot(thresholds, ious, color=_BLUE, marker="o", markersize=4, label="validation")
+        _mark(axes, chosen, math.nan if value is None else value, "chosen")
+        axes.set_xlim(0, 1)
+        axes.set_xlabel("Threshold (a pixel is tumour where its probability is at least this)")
+        axes.set_ylabel("Micro-IoU at native resolution")
+        found = "was not tried on validation" if value is None else f"gives micro-IoU {value:.3f} on validation"
+        axes.set_title(f"Threshold {chosen:g} {found}")
+    return figure
+
+
+def gallery_figure(rows: Sequence[GalleryRow]) -> Figure:
+    """Slices beside their masks: image, true mask, predicted mask, and both outlines on the enlarged image.
+
+    Args:
+        rows: at least one. Sizes may differ.
+
+    Returns:
+        A figure of four axes a row, row after row.
+    """
+    n = len(rows)
+    # In inches, laid out by hand: pictures of equal size with a fixed gap, whatever the number of rows.
+    side, gap, label, head, foot = 2.0, 0.06, 1.15, 0.35, 0.4
+    width, height = label + 4 * (side + gap), head + n * (side + gap) + foot
+    with matplotlib.rc_context({**_STYLE, "axes.grid": False}):
+        figure = Figure(figsize=(width, height))
+        FigureCanvasAgg(figure)
+        for i, row in enumerate(rows):
+            bottom = height - head - (i + 1) * (side + gap) + gap
+            figure.text(
+                (label - 0.12) / width,
+                (bottom + side / 2) / height,
+                f"{row.tumor.capitalize()}\nslice {row.slice}\nDice {row.dice:.2f}",
+                ha="right",
+                va="center",
+                linespacing=1.5,
+            )
+            low, high = _window(row.image)
+            pictures = (
+                ("Image", row.image, low, high),
+                ("True mask", row.mask, 0, 1),
+                ("Predicted mask", row.pred, 0, 1),
+                ("Outlines, enlarged", row.image, low, high),
+            )
+            columns = []
+            for j, (title, picture, black, white) in enumerate(pictures):
+                box = ((label + j * (side + gap)) / width, bottom / height, side / width, side / height)
+                axes = figure.add_axes(box)
+                axes.set_axis_off()
+                axes.imshow(picture, cmap="gray", vmin=black, vmax=white)
+                if i == 0:
+                    axes.set_title(title)
+                columns.append(axes)
+            outlines = columns[-1]
+            # The true outline is broad and the predicted one thin, so that both show where they meet.
+            _outline(outlines, row.mask, _SKY, 2.4)
+            _outline(outlines, row.pred, _ORANGE, 1.2)
+            _enlarge(outlines, row.mask.astype(bool) | row.pred.astype(bool))
+        keys = [Line2D([], [], color=_SKY, linewidth=2.4), Line2D([], [], color=_ORANGE, linewidth=1.2)]
+        right = (label + 4 * side + 3 * gap) / width
+        figure.legend(
+            keys,
+            ["true outline", "predicted outline"],
+            loc="lower right",
+            bbox_to_anchor=(right, 0.0),
+            ncols=2,
+            borderaxespad=0.3,
+        )
+    return figure
+
+
+def history_png(records: Sequence[dict[str, Any]], path: Path) -> None:
+    """Write `history_figure` to `path` as PNG."""
+    _save(history_figure(records), path, dpi=120)
+
+
+def threshold_png(
+    thresholds: Sequence[float], ious: Sequence[float] | Float64[np.ndarray, " t"], chosen: float, path: Path
+) -> None:
+    """Write `threshold_figure` to `path` as PNG."""
+    _save(threshold_figure(thresholds, ious, chosen), path, dpi=120)
+
+
+def gallery_png(rows: Sequence[GalleryRow], path: Path) -> None:
+    """Write `gallery_figure` to `path` as PNG."""
+    _save(gallery_figure(rows), path, dpi=100)
+
+
+def _save(figure: Figure, path: Path, dpi: int) -> None:
+    # Without the version of matplotlib, which it writes by itself, equal pictures are equal files.
+    with matplotlib.rc_context(_STYLE):
+        figure.savefig(path, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
+
+
+def _series(records: Sequence[dict[str, Any]], part: str, name: str) -> np.ndarray:
+    """One metric over epochs, NaN where it is missing or not finite."""
+    values = np.array([r[part][name] for r in records], np.float64)  # None becomes NaN
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def _mark(axes: Axes, x: float, y: float, label: str) -> None:
+    """The chosen point: a star, and a line down to its place on the axis."""
+    axes.axvline(x, color=_GREY, linestyle="--", linewidth=1, zorder=1)
+    axes.plot(
+        [x],
+        [y],
+        marker="*",
+        markersize=15,
+        linestyle="none",
+        color=_VERMILLION,
+        markeredgecolor="black",
+        markeredgewidth=0.8,
+        label=label,
+        zorder=4,
+    )
+
+
+def _add_learning_rate(axes: Axes, epochs: Sequence[int], rates: Sequence[float]) -> Line2D:
+    right = axes.twinx()
+    mark = "." if len(rates) == 1 else ""
+    (line,) = right.plot(epochs, rates, color=_GREY, linestyle=":", linewidth=1.3, marker=mark, label="learning rate")
+    right.set_ylabel("Learning rate", color=_GREY)
+    right.tick_params(axis="y", colors=_GREY)
+    right.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
+    right.set_ylim(bottom=0)
+    right.grid(False)
+    return line
+
+
+def _window(image: Num[np.ndarray, "h w"]) -> tuple[float, float]:
+    """Intensities shown as black and white: the 1st and 99th percentile."""
+    low, high = np.percentile(image, (1, 99))
+    return float(low), float(max(high, low + 1e-6))
+
+
+def _outline(axes: Axes, mask: np.ndarray, color: str, width: float) -> None:
+    if 0 < np.count_nonzero(mask) < mask.size:  # else there is no line, and matplotlib warns
+        axes.contour(np.asarray(mask, np.float32), levels=[0.5], colors=[color], linewidths=width)
+
+
+def _enlarge(axes: Axes, tumor: Bool[np.ndarray, "h w"]) -> None:
+    """Show the square around all tumour, true or predicted, with as much again around it; all where there is none."""
+    if not tumor.any():
+        return
+    h, w = tumor.shape
+    ys, xs = np.nonzero(tumor)
+    side = max(2 * (1 + max(np.ptp(ys), np.ptp(xs))), min(h, w) / 4)
+    side = min(side, max(h, w))
+    limits = []
+    for v, n in ((xs, w), (ys, h)):
+        start = (v.min() + v.max() + 1 - side) / 2
+        # Pushed back inside where it would leave the picture, centred on a picture narrower than it is.
+        limits.append((n - side) / 2 if side > n else min(max(start, 0), n - side))
+    left, top = (float(start) - 0.5 for start in limits)  # pixel centres are whole numbers
+    axes.set_xlim(left, left + side)
+    axes.set_ylim(top + side, top)
