@@ -1,0 +1,60 @@
+"""Slices in the source format, as MATLAB would have saved them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+
+def mat_file(path: Path, write: Callable[[h5py.File], Any]) -> Path:
+    """A MATLAB 7.3 file: 512 bytes that MATLAB calls a header and HDF5 a user block, then HDF5."""
+    with h5py.File(path, "w", userblock_size=512) as file:
+        write(file)
+    header = b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\x00\x02IM"
+    with path.open("r+b") as f:
+        f.write(header)
+    return path
+
+
+def slice_file(path: Path, **changes: Any) -> Path:
+    """A good slice of 20x24 by default; each change is a value for a field, or None to leave it out.
+
+    `image` and `tumorMask` are given as displayed and stored transposed, as MATLAB's column-major order looks to h5py.
+    """
+    rng = np.random.default_rng(int(path.stem) if path.stem.isdigit() else 0)
+    image = changes.get("image")
+    mask = np.zeros(image.shape[:2] if isinstance(image, np.ndarray) else (20, 24), np.uint8)
+    mask[4:9, 6:14] = 1
+    fields = {
+        "image": rng.integers(0, 4000, (20, 24)).astype(np.int16),
+        "tumorMask": mask,
+        "label": np.array([[2.0]]),
+        "PID": np.array([[ord(c)] for c in "MR0042B"], np.uint16),
+        "tumorBorder": np.array([[7.0, 5.0, 14.0, 5.0, 14.0, 9.0, 7.0, 9.0]]),
+    }
+    fields.update(changes)
+
+    def write(file: h5py.File) -> None:
+        group = file.create_group("cjdata")
+        for name, value in fields.items():
+            if value is not None:
+                picture = name in ("image", "tumorMask") and isinstance(value, np.ndarray)
+                stored = np.transpose(value) if picture else value
+                group.create_dataset(name, data=stored, **({"compression": "gzip"} if picture else {}))
+
+    return mat_file(path, write)
+
+
+@pytest.fixture
+def write_mat() -> Callable[..., Path]:
+    """`mat_file`."""
+    return mat_file
+
+
+@pytest.fixture
+def write_slice() -> Callable[..., Path]:
+    """`slice_file`."""
+    return slice_file

@@ -1,0 +1,108 @@
+"""The door: options, what it prints, and exit codes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from unet_jax import cli, convert
+from unet_jax.data import arrays
+
+
+@pytest.fixture
+def raw(tmp_path):
+    """Three slices of two patients, 20x20, without folds."""
+    (tmp_path / "raw" / "data").mkdir(parents=True)
+    for number, label, pid in ((1, 1, "a"), (2, 2, "b"), (3, 2, "b")):
+        with h5py.File(tmp_path / "raw" / "data" / f"{number}.mat", "w") as f:
+            f["cjdata/image"] = np.arange(400, dtype=np.int16).reshape(20, 20)
+            f["cjdata/tumorMask"] = np.eye(20, dtype=np.uint8)
+            f["cjdata/label"] = float(label)
+            f["cjdata/PID"] = np.array([ord(pid)], np.uint16)
+            f["cjdata/tumorBorder"] = np.ones(6)
+    return tmp_path / "raw"
+
+
+def run(*argv):
+    """The exit code of the command, as `python -m` would leave with it."""
+    with pytest.raises(SystemExit) as left:
+        cli.run(lambda: convert.main([str(a) for a in argv]))
+    return left.value.code
+
+
+def test_converts_and_says_what_next(raw, tmp_path, capsys):
+    out = tmp_path / "d"
+    assert run("--raw", raw, "--out", out, "--size", 16, "--mask-rule", "any") == 0
+    printed = capsys.readouterr().out
+    first = "3 slices of 2 patients (1 meningioma, 2 glioma, 0 pituitary), 16x16, mask rule any, in "
+    assert printed.startswith(first)
+    assert "No folds" in printed
+    assert printed.endswith(f"Dataset: {out}\nNext:    python -m unet_jax.train --workdir runs/b --data {out}\n")
+    opened = arrays.open_arrays(out)
+    assert (opened.size, opened.mask_rule) == (16, "any")
+
+
+def test_defaults_are_the_configurations(raw, tmp_path):
+    assert run("--raw", raw, "--out", tmp_path / "d") == 0
+    opened = arrays.open_arrays(tmp_path / "d")
+    assert (opened.size, opened.mask_rule) == (128, "area")
+
+
+def test_a_bad_file_and_skip_bad(raw, tmp_path, capsys):
+    (raw / "data" / "2.mat").write_bytes(b"")
+    out = tmp_path / "d"
+    assert run("--raw", raw, "--out", out) == 2
+    error = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("convert: ")]
+    assert len(error) == 1 and error[0].startswith("error: 1 of 3 files are bad")
+    assert str(tmp_path / "d.rejected" / "rejected.csv") in error[0]
+    assert not out.exists()
+    assert run("--raw", raw, "--out", out, "--skip-bad") == 0
+    assert f"1 bad files left out: {out / 'rejected.csv'}" in capsys.readouterr().out
+    assert not (tmp_path / "d.rejected").exists()
+
+
+def test_an_existing_dataset_needs_overwrite(raw, tmp_path, capsys):
+    assert run("--raw", raw, "--out", tmp_path / "d") == 0
+    assert run("--raw", raw, "--out", tmp_path / "d") == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert run("--raw", raw, "--out", tmp_path / "d", "--overwrite", "--size", 16) == 0
+    assert arrays.open_arrays(tmp_path / "d").size == 16
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [["--size", "8"], ["--size", "x"], ["--mask-rule", "half"], ["--workers", "0"], ["--raw", "/absent"], ["--x"]],
+)
+def test_wrong_usage_leaves_with_2(raw, tmp_path, wrong):
+    assert run("--raw", raw, "--out", tmp_path / "d", *wrong) == 2
+    assert not (tmp_path / "d").exists()
+
+
+def test_ctrl_c_is_one_line(raw, tmp_path, capsys, monkeypatch):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(arrays, "build", interrupted)
+    assert run("--raw", raw, "--out", tmp_path / "d") == 1
+    assert capsys.readouterr().err == f"interrupted; nothing was written to {tmp_path / 'd'}\n"
+
+
+def test_as_a_command_from_any_folder(raw, tmp_path):
+    """With a second process, which must import neither jax nor TensorFlow, nor this module's own main part."""
+    command = [sys.executable, "-m", "unet_jax.convert", "--raw", "raw", "--out", "d", "--size", "16", "--workers", "2"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "3 slices of 2 patients" in done.stdout
+    assert Path(tmp_path / "d" / "dataset.json").is_file()
+
+
+def test_neither_help_nor_work_imports_what_it_does_not_need():
+    code = (
+        "import sys, unet_jax.convert as c\n"
+        "assert not {'h5py', 'numpy', 'jax'} & set(sys.modules), 'imported for --help'\n"
+        "import unet_jax.data.arrays\n"
+        "assert not {'jax', 'tensorflow', 'matplotlib'} & set(sys.modules), 'imported for the work'\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,158 @@
+"""Raw slices to rows of the converted dataset, on several processes, in order, at constant memory."""
+
+import functools
+import hashlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int16, UInt8
+
+from unet_jax.config import MaskRule
+from unet_jax.data import figshare, resize
+from unet_jax.data.figshare import SliceError
+
+MAX_WORKERS = 4
+"""More would gain little, and each costs some 60 MB of memory."""
+SLICES_WORTH_A_PROCESS = 64
+"""Starting a process takes as long as converting about so many slices."""
+WINDOW = 4
+"""Slices under way for each process: read, but not yet written."""
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One converted slice."""
+
+    slice: int
+    label: int
+    pid: str
+    height: int
+    width: int
+    tumor_pixels: int
+    p1: float
+    p99: float
+    source: str
+    sha256: str
+    image: Int16[np.ndarray, "size size"]
+    mask: UInt8[np.ndarray, "size size"]
+    native: UInt8[np.ndarray, "h bytes"]
+    """The native mask, eight pixels of a row to a byte."""
+
+
+def convert_slice(path: Path, *, size: int, mask_rule: MaskRule) -> Row | SliceError:
+    """The row of one source file, or why there is none."""
+    try:
+        raw = figshare.read_slice(path)
+        with path.open("rb") as f:
+            sha256 = hashlib.file_digest(f, "sha256").hexdigest()
+    except SliceError as e:
+        return e
+    network = resize.to_network(raw.image, size)
+    return Row(
+        slice=raw.slice,
+        label=raw.label,
+        pid=raw.pid,
+        height=raw.image.shape[0],
+        width=raw.image.shape[1],
+        tumor_pixels=int(raw.mask.sum()),
+        p1=network.p1,
+        p99=network.p99,
+        source=path.name,
+        sha256=sha256,
+        image=network.image.astype(np.int16),
+        mask=resize.resize_mask(raw.mask, size, mask_rule),
+        native=np.packbits(raw.mask, axis=1),
+    )
+
+
+def convert_slices(
+    paths: Sequence[Path], *, size: int, mask_rule: MaskRule, workers: int | None = None
+) -> Generator[Row | SliceError, None, None]:
+    """`convert_slice` of each path, in order.
+
+    Args:
+        paths: source files.
+        size: see `convert_slice`.
+        mask_rule: see `convert_slice`.
+        workers: processes to start; 1 works in this one. By default one a core, fewer for few slices, 4 at most.
+    """
+    workers = workers or min(os.cpu_count() or 1, MAX_WORKERS, 1 + len(paths) // SLICES_WORTH_A_PROCESS)
+    convert = functools.partial(convert_slice, size=size, mask_rule=mask_rule)
+    if workers == 1:
+        yield from map(convert, paths)
+        return
+    waiting = deque(paths)
+    running: deque[tuple[Path, Future[Row | SliceError]]] = deque()
+    while waiting or running:
+        pool = _pool(workers)
+        try:
+            while waiting or running:
+                while waiting and len(running) < WINDOW * workers:
+                    running.append((waiting[0], pool.submit(convert, waiting[0])))
+                    waiting.popleft()
+                result = running[0][1].result()
+                running.popleft()
+                yield result
+        except BrokenProcessPool:
+            # A file so broken that the HDF5 library crashes takes its process along; which one it was shows when each
+            # of those under way is read by a process of its own.
+            while running:
+                yield _convert_alone(convert, running.popleft()[0])
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _convert_alone(convert: functools.partial[Row | SliceError], path: Path) -> Row | SliceError:
+    with _pool(1) as pool:
+        pool.submit(os.getpid).result()  # a process that cannot even start is not the file's fault
+        try:
+            return pool.submit(convert, path).result()
+        except BrokenProcessPool:
+            return SliceError(path, "reading it crashed the process that read it")
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    # spawn: a process forked after jax has started its threads may hang.
+    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_start_worker)
+
+
+def _start_worker() -> None:
+    # Ctrl-C reaches every process of a terminal; the parent alone decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+
+
+def _exit_with_parent() -> None:
+    """A parent that was killed cannot stop its workers, and they would wait for it for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "runs in a worker"
+    parent.join()
+    os._exit(1)
+
+
+def reported(rows: Iterable[Row | SliceError], total: int, progress: bool) -> Iterator[Row | SliceError]:
+    """Pass `rows` on, and tell of it on standard error: a bar on a terminal, else a line at each tenth."""
+    if not progress:
+        yield from rows
+    elif sys.stderr.isatty():
+        from tqdm import tqdm
+
+        yield from tqdm(rows, total=total, desc="convert", unit=" slices")
+    else:
+        start = time.perf_counter()
+        for done, row in enumerate(rows, 1):
+            yield row
+            if done * 10 // total > (done - 1) * 10 // total:
+                rate = done / (time.perf_counter() - start)
+                print(f"convert: {done}/{total} slices, {rate:.0f} slices/s", file=sys.stderr, flush=True)
