@@ -1,0 +1,33 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from unet_jax.config import AugmentConfig
+from unet_jax.training.augment import augment, mirror
+
+
+def test_mirror_exchanges_left_and_right_where_asked():
+    x = jnp.array([[[1, 2, 3], [4, 5, 6]]] * 2)
+    y = mirror(x, jnp.array([True, False]))
+    np.testing.assert_array_equal(y[0], [[3, 2, 1], [6, 5, 4]])
+    np.testing.assert_array_equal(y[1], x[1])
+
+
+def test_image_and_mask_flip_together_half_of_the_time():
+    n = 400
+    images = jnp.tile(jnp.arange(4, dtype=jnp.int16), (n, 2, 1))
+    masks = (images > 1).astype(jnp.uint8)
+    got, got_masks = augment(jax.random.key(0), images, masks, AugmentConfig())
+    assert got.dtype == jnp.int16 and got_masks.dtype == jnp.uint8
+    np.testing.assert_array_equal(got_masks, got > 1)
+    flipped = int((got[:, 0, 0] == 3).sum())
+    assert 150 < flipped < 250  # five standard deviations
+    again, _ = augment(jax.random.key(0), images, masks, AugmentConfig())
+    np.testing.assert_array_equal(got, again)
+
+
+def test_off_changes_nothing():
+    images = jnp.arange(24.0).reshape(2, 3, 4)
+    got, masks = augment(jax.random.key(0), images, images, AugmentConfig(horizontal_flip=False))
+    np.testing.assert_array_equal(got, images)
+    np.testing.assert_array_equal(masks, images)

@@ -1,0 +1,392 @@
+"""Checkpoints of a training run: saved in the background, verified when read. The only Orbax code.
+
+    DIRECTORY/<step>/variables/     params and batch_stats, all that inference needs
+    DIRECTORY/<step>/train/         the rest of the training state
+    DIRECTORY/<step>.json           the manifest: metric, and size and SHA-256 of each file of <step>/
+
+Orbax reads a flipped bit as if nothing were wrong, hence the manifest. It is written last, when all of the step is on
+the disk, and removed first, so that a step is there exactly when its manifest is: whatever moment a run is killed at,
+what `steps` lists is whole. Which steps to keep is decided here and not by Orbax's CheckpointManager: that deletes old
+steps before the new one has its manifest, and for a NaN metric deletes the best one.
+"""
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import logging
+import math
+import operator
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NoReturn
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+
+from unet_jax.config import UserError
+from unet_jax.training import manifest as manifests
+
+VARIABLES = ("params", "batch_stats")
+"""The fields of the state that make up the item `variables`."""
+
+NEWEST = 2
+"""How many of the newest steps are kept; the best is kept besides."""
+
+_STEP = r"(0|[1-9]\d*)"
+
+
+class CheckpointError(UserError):
+    """A checkpoint that is absent, damaged, or of another network; one line with what to do."""
+
+
+class Checkpoints:
+    """The checkpoints in one directory.
+
+    One process may have a directory open for writing, any number may read it meanwhile. Used as a context manager, or
+    closed with `close`. Not for use from several threads.
+    """
+
+    def __init__(self, directory: Path, *, read_only: bool = False) -> None:
+        """Open `directory`.
+
+        Args:
+            directory: where the checkpoints are. Created if absent, and cleared of what interrupted saves left.
+            read_only: change nothing on the disk, not even that.
+        """
+        self.directory = Path(directory).absolute()
+        self.read_only = read_only
+        self._pending: concurrent.futures.Future[None] | None = None
+        with contextlib.ExitStack() as opened:
+            opened.enter_context(_quiet_orbax())
+            self._reader = opened.enter_context(ocp.Checkpointer(ocp.PyTreeCheckpointHandler()))
+            if not read_only:
+                self.directory.mkdir(parents=True, exist_ok=True)
+                self._sweep()
+                # Weights look like noise: zstd takes 8 % off them, and makes a save 1.7 times as long.
+                handlers: dict[str, Any] = {
+                    item: ocp.PyTreeCheckpointHandler(use_compression=False) for item in ("variables", "train")
+                }
+                self._writer = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler(**handlers))
+                opened.callback(self._writer.close)
+                self._background = opened.enter_context(
+                    concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+                )
+            self._opened = opened.pop_all()
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.close()
+        except Exception as e:
+            if error is None:
+                raise
+            # What went wrong first is what a person must see.
+            error.add_note(f"Closing the checkpoints failed too: {e}")
+
+    def close(self) -> None:
+        """Finish the pending save and release all threads. Raises as `wait`."""
+        with self._opened:
+            self.wait()
+
+    # What is there
+
+    def steps(self) -> list[int]:
+        """All whole checkpoints, oldest first; never one that is still being written."""
+        return sorted(step for step in self._sealed() if self._path(step).is_dir())
+
+    def latest(self) -> int | None:
+        """The newest checkpoint; None if there is none."""
+        return max(self.steps(), default=None)
+
+    def best(self) -> int | None:
+        """The checkpoint with the highest metric, of equals the earliest; None if none has a metric.
+
+        Raises:
+            CheckpointError: a manifest is damaged, so that it cannot be told.
+        """
+        scored = []
+        for step in self.steps():
+            # The training process may have removed it just now.
+            with contextlib.suppress(FileNotFoundError):
+                metric = self._read_manifest(step).metric
+                if metric is not None:
+                    scored.append((metric, -step))
+        return -max(scored)[1] if scored else None
+
+    def metric(self, step: int) -> float | None:
+        """What `step` was saved with; None if that was None or not finite.
+
+        Raises:
+            CheckpointError: there is no such step, or its manifest is damaged.
+        """
+        try:
+            return self._read_manifest(step).metric
+        except FileNotFoundError:
+            self._absent(step)
+
+    # Writing
+
+    def save(self, step: int, state: Any, metric: float | None, *, wait: bool = False) -> None:
+        """Begin to save `state`; it is copied before this returns, so its buffers may be donated.
+
+        The newest two steps and the best one are kept. A step that is already there is not written again; only its
+        metric is added if it had none.
+
+        Args:
+            step: number of the checkpoint, above that of the latest one.
+            state: a tree of arrays with the fields `params` and `batch_stats` among others.
+            metric: the higher the better. None or not finite: worse than any number.
+            wait: return only when it is on the disk.
+
+        Raises:
+            CheckpointError: `step` is older than the latest.
+            OSError: this or the previous save could not be written.
+        """
+        if self.read_only:
+            raise ValueError(f"{self.directory} was opened to read only; it cannot be saved to")
+        self.wait()
+        step = operator.index(step)
+        metric = None if metric is None or not math.isfinite(metric) else float(metric)
+        latest = self.latest()
+        if latest is not None and step < latest:
+            raise CheckpointError(
+                f"{self.directory} has step {latest} already; expected to save a later one, got step {step}. "
+                "Train in another workdir, or remove the later steps."
+            )
+        if step == latest:
+            manifest = self._read_manifest(step)
+            if metric is not None and manifest.metric is None:
+                manifests.write(self._manifest(step), dataclasses.replace(manifest, metric=metric))
+            return
+        arrays = _flatten(state)
+        size, free = sum(x.nbytes for x in arrays.values()), shutil.disk_usage(self.directory).free
+        if free < size:  # Orbax would find out too, but only after filling the disk, and not quietly.
+            raise OSError(f"{self._path(step)} takes {size / 1e6:,.1f} MB, and only {free / 1e6:,.1f} MB are free")
+        variables = {name: x for name, x in arrays.items() if name.split("/")[0] in VARIABLES}
+        train = {name: x for name, x in arrays.items() if name not in variables}
+        items = {"variables": _nest(variables), "train": _nest(train)}
+        args = ocp.args.Composite(**{name: ocp.args.PyTreeSave(item) for name, item in items.items()})
+        try:
+            # By force: over what a failed save of this step may have left.
+            self._writer.save(self._path(step), args=args, force=True)
+        except OSError as e:
+            self._abandon(step, e)
+        self._pending = self._background.submit(self._commit, step, metric)
+        if wait:
+            self.wait()
+
+    def wait(self) -> None:
+        """Return when the pending save is on the disk with its manifest.
+
+        Raises:
+            OSError: it could not be written; the checkpoints before it are untouched.
+        """
+        if self._pending is not None:
+            concurrent.futures.wait([self._pending])  # Interrupted here by Ctrl-C, it is still pending.
+            pending, self._pending = self._pending, None
+            pending.result()
+
+    def _commit(self, step: int, metric: float | None) -> None:
+        """Wait for Orbax, seal the step with its manifest, then remove what is no longer needed."""
+        try:
+            self._writer.wait_until_finished()
+            manifests.write(self._manifest(step), manifests.take(self._path(step), step, metric))
+        except Exception as e:  # TensorStore reports a full disk as a ValueError.
+            self._abandon(step, e)
+        self._prune()
+
+    def _abandon(self, step: int, cause: Exception) -> NoReturn:
+        # On a full disk the remains take the room that the next attempt needs.
+        with contextlib.suppress(OSError):
+            self._sweep()
+        code = re.search(r"os_error_code='(\d+)'", str(cause))
+        reason = os.strerror(int(code[1])) if code else (str(cause) or type(cause).__name__).splitlines()[0]
+        raise OSError(f"{self._path(step)} could not be written: {reason}") from cause
+
+    def _prune(self) -> None:
+        steps = self.steps()
+        try:
+            keep = {*steps[-NEWEST:], self.best()}
+        except CheckpointError:
+            return  # Which one is best cannot be told: rather keep one too many.
+        for step in steps:
+            if step not in keep:
+                self._manifest(step).unlink()
+                manifests.sync_folder(self.directory)
+                # What cannot be removed now, as on a network disk while it is read, goes at the next opening.
+                shutil.rmtree(self._path(step), ignore_errors=True)
+
+    def _sweep(self) -> None:
+        """Remove what has the name of a checkpoint, or of a part of one, and is no whole checkpoint."""
+        sealed = self._sealed()
+        for path in self.directory.iterdir():
+            match = re.fullmatch(_STEP + r"(\.orbax-checkpoint-tmp.*)?", path.name)
+            if match and path.is_dir() and (match[2] or int(match[1]) not in sealed):
+                shutil.rmtree(path)
+            match = re.fullmatch(_STEP + r"\.json(\.tmp)?", path.name)
+            if match and (match[2] or not self._path(int(match[1])).is_dir()):
+                path.unlink()
+
+    # Reading
+
+    def restore(self, step: int, like: Any) -> Any:
+        """The whole training state of `step`, bit for bit as it was saved.
+
+        Args:
+            step: one of `steps`.
+            like: a tree as it was saved, of jax.Array or jax.ShapeDtypeStruct. Its shardings are used where it has
+                some, else the arrays go to the default device.
+
+        Returns:
+            A tree as `like`, of jax.Array.
+
+        Raises:
+            CheckpointError: no such step; a file is damaged; or names, shapes or dtypes differ from `like`.
+        """
+        return self._restore(step, like, ("variables", "train"))
+
+    def restore_variables(self, step: int, like: Any) -> Any:
+        """What inference needs of `step`; the optimizer's part is neither read nor verified.
+
+        Args:
+            step: one of `steps`.
+            like: {"params": ..., "batch_stats": ...}, otherwise as in `restore`.
+
+        Returns:
+            A tree as `like`, of jax.Array.
+
+        Raises:
+            CheckpointError: as `restore`.
+        """
+        return self._restore(step, like, ("variables",))
+
+    def _restore(self, step: int, like: Any, items: tuple[str, ...]) -> Any:
+        self.wait()
+        if step not in self.steps():
+            self._absent(step)
+        try:
+            manifests.verify(self._path(step), self._read_manifest(step), items)
+            return self._load(step, like, items)
+        except Exception as e:
+            # The training process removes the manifest first, so this tells a removed step from a damaged one.
+            if not self._manifest(step).exists():
+                self._absent(step)
+            if isinstance(e, manifests.DamageError):
+                self._damaged(step, e)
+            raise
+
+    def _load(self, step: int, like: Any, items: tuple[str, ...]) -> Any:
+        expected = _flatten(like)
+        stored = {item: _flatten(self._reader.metadata(self._path(step) / item).item_metadata.tree) for item in items}
+        self._compare(step, expected, {name: x for item in stored.values() for name, x in item.items()})
+        default = jnp.zeros(()).sharding
+        arrays: dict[str, Any] = {}
+        for item, names in stored.items():
+            to = {
+                name: ocp.ArrayRestoreArgs(
+                    sharding=getattr(expected[name], "sharding", None) or default,
+                    global_shape=expected[name].shape,
+                    dtype=expected[name].dtype,
+                )
+                for name in names
+            }
+            args = ocp.args.PyTreeRestore(item=_nest(dict.fromkeys(names, 0)), restore_args=_nest(to))
+            arrays.update(_flatten(self._reader.restore(self._path(step) / item, args=args)))
+        return jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in expected])
+
+    def _compare(self, step: int, expected: dict[str, Any], found: dict[str, Any]) -> None:
+        """Raise CheckpointError unless names, shapes and dtypes are the same."""
+        where, remedy = self._path(step), "Use the configuration that it was trained with, or another workdir."
+        lacks, others = [n for n in expected if n not in found], [n for n in found if n not in expected]
+        if lacks or others:
+            texts = [f"lacks {len(lacks)} of {len(expected)} arrays (first {lacks[0]})"] if lacks else []
+            texts += [f"has {len(others)} that are not expected (first {others[0]})"] if others else []
+            raise CheckpointError(f"{where} is of another configuration: it {' and '.join(texts)}. {remedy}")
+        aspects: tuple[Callable[[Any], Any], ...] = (lambda x: tuple(x.shape), lambda x: jnp.dtype(x.dtype).name)
+        for aspect in aspects:
+            if different := [n for n in expected if aspect(found[n]) != aspect(expected[n])]:
+                n = different[0]
+                more = f", and {len(different) - 1} more differ" if len(different) > 1 else ""
+                raise CheckpointError(
+                    f"{n}: checkpoint has {aspect(found[n])}, this configuration expects {aspect(expected[n])}{more} "
+                    f"({where}). {remedy}"
+                )
+
+    # Names and errors
+
+    def _path(self, step: int) -> Path:
+        return self.directory / str(step)
+
+    def _manifest(self, step: int) -> Path:
+        return self.directory / f"{step}.json"
+
+    def _sealed(self) -> set[int]:
+        """The steps that have a manifest."""
+        names = os.listdir(self.directory) if self.directory.is_dir() else []
+        return {int(match[1]) for name in names if (match := re.fullmatch(_STEP + r"\.json", name))}
+
+    def _read_manifest(self, step: int) -> manifests.Manifest:
+        try:
+            manifest = manifests.read(self._manifest(step))
+        except manifests.DamageError as e:
+            self._damaged(step, e)
+        if manifest.step != step:
+            self._damaged(step, manifests.DamageError(self._manifest(step), f"is the manifest of step {manifest.step}"))
+        return manifest
+
+    def _absent(self, step: int) -> NoReturn:
+        steps = self.steps()
+        there = f"it has {', '.join(map(str, steps))}" if steps else "it has none"
+        raise CheckpointError(f"{self.directory} has no checkpoint of step {step} (any more); {there}.")
+
+    def _damaged(self, step: int, damage: manifests.DamageError) -> NoReturn:
+        others = [other for other in self.steps() if other != step]
+        remedy = "There is no other step: restore it from a copy, or train again in an empty workdir."
+        if others:
+            remedy = f"Use another step (--checkpoint {' or '.join(map(str, others))})"
+            if step > others[-1]:
+                remedy += f", or remove {self._path(step)} to resume training from step {others[-1]}"
+            remedy += "."
+        raise CheckpointError(f"{damage}. {remedy}") from None
+
+
+def _flatten(tree: Any) -> dict[str, Any]:
+    """Leaves by their names, as `params/enc0/conv1/kernel`, in the order of jax.tree.leaves."""
+    leaves, _ = jax.tree.flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
+def _nest(leaves: dict[str, Any]) -> dict[str, Any]:
+    """Plain nested dicts, so that what is stored depends on no class of Flax, Optax or ours."""
+    tree: dict[str, Any] = {}
+    for name, leaf in leaves.items():
+        *folders, last = name.split("/")
+        node = tree
+        for folder in folders:
+            node = node.setdefault(folder, {})
+        node[last] = leaf
+    return tree
+
+
+@contextlib.contextmanager
+def _quiet_orbax() -> Iterator[None]:
+    """Drop what Orbax logs, and nothing that others log: what matters of it is raised."""
+
+    def keep(record: logging.LogRecord) -> bool:
+        return f"{os.sep}orbax{os.sep}" not in record.pathname
+
+    logger = logging.getLogger("absl")
+    logger.addFilter(keep)
+    try:
+        yield
+    finally:
+        logger.removeFilter(keep)

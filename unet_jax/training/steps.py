@@ -1,0 +1,184 @@
+"""The training state, the optimizer and its schedule, and the compiled train and evaluation steps."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Shaped
+
+from unet_jax.config import Config, OptimConfig
+from unet_jax.models.inference import tumor_logits
+from unet_jax.models.preprocess import preprocess
+from unet_jax.models.unet import UNet
+from unet_jax.scoring.metrics import Counts, apply_threshold, count
+from unet_jax.training.augment import augment
+from unet_jax.training.losses import LossSums, loss_sums, loss_value
+
+THRESHOLD = 0.5
+"""Threshold of the metrics shown during training; the one for use is chosen on validation afterwards."""
+
+
+@flax.struct.dataclass
+class Sums:
+    """Sums over the steps of an epoch; kept in the training state, so that an interrupted epoch ends with its own."""
+
+    loss: Any
+    """Sum of the steps' losses, float32."""
+    steps: Any
+    """Number of steps, int32."""
+    counts: Counts
+
+    @classmethod
+    def zeros(cls) -> "Sums":
+        return cls(loss=jnp.zeros(()), steps=jnp.zeros((), jnp.int32), counts=Counts.zeros())
+
+
+@flax.struct.dataclass
+class TrainState:
+    """All that training changes."""
+
+    step: Any
+    """Steps done, int32."""
+    params: Any
+    batch_stats: Any
+    """Running means and variances."""
+    opt_state: Any
+    sums: Sums
+
+
+def learning_rate(optim: OptimConfig, steps_per_epoch: int) -> optax.Schedule:
+    """Step to learning rate.
+
+    Exponential: lr(t) = lr0 (lr1 / lr0) ** (t / T); cosine: from lr0 to lr1 along half a cosine; over the T steps that
+    follow the warm-up, during which the rate rises linearly from zero.
+    """
+    total, warmup = optim.epochs * steps_per_epoch, round(optim.warmup_epochs * steps_per_epoch)
+    first, last, rest = optim.learning_rate, optim.final_learning_rate, total - warmup
+    if optim.schedule == "exponential":
+        main = optax.exponential_decay(first, rest, last / first)
+    elif optim.schedule == "cosine":
+        main = optax.cosine_decay_schedule(first, rest, alpha=last / first)
+    else:
+        main = optax.constant_schedule(first)
+    if not warmup:
+        return main
+    return optax.join_schedules([optax.linear_schedule(0.0, first, warmup), main], [warmup])
+
+
+def make_optimizer(optim: OptimConfig, steps_per_epoch: int) -> optax.GradientTransformation:
+    """Adam (Kingma & Ba, arXiv:1412.6980) with Keras' epsilon, after clipping by global norm if that is on."""
+    adam = optax.adam(learning_rate(optim, steps_per_epoch), eps=1e-7)
+    return optax.chain(optax.clip_by_global_norm(optim.clip_norm), adam) if optim.clip_norm else adam
+
+
+def init_state(config: Config, size: int, tx: optax.GradientTransformation) -> TrainState:
+    """Fresh weights from `config.seed`, for images of `size` x `size`.
+
+    Raises:
+        UserError: the network's stride does not divide `size`.
+    """
+    net = UNet(config.model)
+    variables = jax.jit(lambda key: net.init(key, jnp.zeros((1, size, size, 1)), train=False))(
+        jax.random.key(config.seed)
+    )
+    params = variables["params"]
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=variables.get("batch_stats", {}),
+        opt_state=jax.jit(tx.init)(params),
+        sums=Sums.zeros(),
+    )
+
+
+def base_key(seed: int) -> Array:
+    """The key that steps are folded into. `unsafe_rbg` because drawing dropout from threefry is slow on a CPU."""
+    return jax.random.key(seed, impl="unsafe_rbg")
+
+
+def class_targets(masks: Shaped[Array, "b h w"], labels: Shaped[Array, " b"], classes: int) -> Float[Array, "b h w c"]:
+    """Masks as targets, 0 or 1: one channel, or one a tumour type of which the slice's own has the mask.
+
+    Args:
+        masks: 0 or 1.
+        labels: 1 to 3.
+        classes: 1 or 3.
+    """
+    target = masks.astype(jnp.float32)[..., None]
+    if classes == 1:
+        return target
+    own = labels.reshape(-1, 1) == jnp.arange(1, classes + 1).reshape(1, -1)
+    return target * own[:, None, None, :]
+
+
+def make_train_step(config: Config, tx: optax.GradientTransformation) -> Callable[..., tuple[TrainState, Array]]:
+    """A jitted `(state, batch, key) -> (state, loss)` that donates the state.
+
+    The batch is `data.pipeline.Batch`; the key is the run's base key, into which the step is folded.
+    """
+    apply: Any = UNet(config.model).apply  # its type does not tell whether it also returns the updated statistics
+
+    @jax.jit(donate_argnums=0)
+    def train_step(state: TrainState, batch: Any, key: Array) -> tuple[TrainState, Array]:
+        augment_key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step))
+        images, masks = augment(augment_key, batch.images, batch.masks, config.augment)
+        x = preprocess(images, batch.p1, batch.p99, config.preprocess)
+        target = class_targets(masks, batch.labels, config.model.classes)
+        valid = batch.valid.astype(jnp.float32)
+
+        def loss_fn(params: Any) -> tuple[Array, tuple[Any, Array]]:
+            logits, updates = apply(
+                {"params": params, "batch_stats": state.batch_stats},
+                x,
+                train=True,
+                mutable=["batch_stats"],
+                rngs={"dropout": dropout_key},
+            )
+            loss = loss_value(loss_sums(logits, target, valid), config.loss)
+            return loss, (updates.get("batch_stats", {}), logits)
+
+        (loss, (batch_stats, logits)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        sums = state.sums
+        return TrainState(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            batch_stats=batch_stats,
+            opt_state=opt_state,
+            sums=Sums(
+                loss=sums.loss + loss,
+                steps=sums.steps + 1,
+                counts=sums.counts + _counts(logits, masks, batch.valid),
+            ),
+        ), loss
+
+    return train_step
+
+
+def make_eval_step(config: Config) -> Callable[..., tuple[LossSums, Counts]]:
+    """A jitted `(params, batch_stats, batch) -> (LossSums, Counts)` with the running statistics, no dropout."""
+    apply: Any = UNet(config.model).apply  # its type does not tell whether it also returns the updated statistics
+
+    @jax.jit
+    def eval_step(params: Any, batch_stats: Any, batch: Any) -> tuple[LossSums, Counts]:
+        x = preprocess(batch.images, batch.p1, batch.p99, config.preprocess)
+        logits = apply({"params": params, "batch_stats": batch_stats}, x, train=False)
+        target = class_targets(batch.masks, batch.labels, config.model.classes)
+        sums = loss_sums(logits, target, batch.valid.astype(jnp.float32))
+        return sums, _counts(logits, batch.masks, batch.valid)
+
+    return eval_step
+
+
+@jax.jit
+def all_finite(tree: Any) -> Array:
+    """Whether every floating-point value of a pytree is finite."""
+    return jnp.all(jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]))
+
+
+def _counts(logits: Array, masks: Shaped[Array, "b h w"], valid: Shaped[Array, " b"]) -> Counts:
+    pred: Any = apply_threshold(jax.nn.sigmoid(tumor_logits(logits)), THRESHOLD)
+    return count(pred, masks > 0, valid)
