@@ -1,0 +1,43 @@
+"""`python -m unet_jax.download --out DIR`: the Figshare dataset, verified and unpacked."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from unet_jax import cli
+from unet_jax.data.download import API, download
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Fetch the brain tumor dataset of Jun Cheng (Figshare article 1512427, CC BY 4.0, about 1 GB) and unpack it."""
+
+    out: Path
+    """Folder for data/N.mat, cvind.mat and README.txt."""
+    keep_archives: bool = False
+    """Leave what was fetched in OUT/archives."""
+    api: str = API
+    """Root of Figshare's API, or of a mirror of it."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    options = cli.parse(Options, "download", argv)
+    names = download(
+        options.out,
+        api=options.api,
+        keep_archives=options.keep_archives,
+        progress=sys.stderr.isatty(),
+        say=lambda line: print(line, flush=True),
+    )
+    slices = sum(name.startswith("data/") for name in names)
+    others = [name for name in names if not name.startswith("data/")]
+    print(f"{slices} slices in {options.out / 'data'}; beside it {', '.join(others) or 'nothing'}.")
+    raw, arrays = (shlex.quote(str(options.out) + suffix) for suffix in ("", "-128"))
+    print(f"Next:    python -m unet_jax.convert --raw {raw} --out {arrays} --size 128")
+    return 0
+
+
+if __name__ == "__main__":
+    cli.run(main)
