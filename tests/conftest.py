@@ -27,3 +27,21 @@ def tiny_data(raw_phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     out = tmp_path_factory.mktemp("tiny") / "data"
     build(raw_phantom, out, size=32, mask_rule="area", progress=False)
     return out
+
+
+@pytest.fixture(scope="session")
+def trained(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The workdir of a small network trained on `tiny_data`, for tests that leave it as it was."""
+    from unet_jax import train
+
+    workdir = tmp_path_factory.mktemp("trained") / "run"
+    small = {
+        "model.width": 4,
+        "model.levels": 2,
+        "loader.batch-size": 4,
+        "optim.epochs": 12,
+        "loader.pipeline": "device",
+    }
+    options = [text for name, value in small.items() for text in (f"--{name}", str(value))]
+    assert train.main(["--workdir", str(workdir), "--data", str(tiny_data), *options]) == 0
+    return workdir

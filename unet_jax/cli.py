@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn, TypeVar
+from typing import NoReturn, TypeVar
 
 from unet_jax.config import RunError, UserError
 
@@ -11,15 +11,14 @@ T = TypeVar("T")
 EXIT_FAILURE, EXIT_USAGE, EXIT_PREEMPTED = 1, 2, 75
 
 
-def parse(cls: type[T], door: str, argv: Sequence[str] | None = None, default: Any = None) -> T:
-    """Options of the command `python -m unet_jax.<door>`, as an instance of the dataclass `cls`.
+def parse(options: Callable[..., T], door: str, argv: Sequence[str] | None = None) -> T:
+    """What `options`, a dataclass or a function, makes of the options of the command `python -m unet_jax.<door>`.
 
     Exits 0 for --help and 2 for wrong usage, as tyro does.
     """
     import tyro
 
-    extra = {} if default is None else {"default": default}
-    return tyro.cli(cls, prog=f"python -m unet_jax.{door}", args=argv, **extra)
+    return tyro.cli(options, prog=f"python -m unet_jax.{door}", args=argv)
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:

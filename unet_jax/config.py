@@ -14,6 +14,9 @@ TUMORS = ("meningioma", "glioma", "pituitary")
 
 SPLITS = ("train", "val", "test")
 
+FIGSHARE_API = "https://api.figshare.com/v2"
+"""Where the dataset's article is asked for."""
+
 MaskRule = Literal["area", "any"]
 PresetName = Literal["demo", "original"]
 SplitKind = Literal["patient", "official", "slice"]
@@ -73,7 +76,9 @@ class LossConfig:
     """bce * binary cross-entropy + dice * Dice loss."""
 
     bce: float = 1.0
+    """Weight of the cross-entropy, a mean over pixels."""
     dice: float = 1.0
+    """Weight of the Dice loss, which takes the batch as one image."""
     smoothing: float = 1.0
     """Added to numerator and denominator of the Dice coefficient."""
 

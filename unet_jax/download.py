@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unet_jax import cli
-from unet_jax.data.download import API, download
+from unet_jax.config import FIGSHARE_API
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,12 +18,15 @@ class Options:
     """Folder for data/N.mat, cvind.mat and README.txt."""
     keep_archives: bool = False
     """Leave what was fetched in OUT/archives."""
-    api: str = API
+    api: str = FIGSHARE_API
     """Root of Figshare's API, or of a mirror of it."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     options = cli.parse(Options, "download", argv)
+
+    from unet_jax.data.download import download
+
     names = download(
         options.out,
         api=options.api,

@@ -31,6 +31,7 @@ from jaxtyping import Float32, Int, Int16, Int32, Shaped, UInt8
 from unet_jax.config import TUMORS, MaskRule, UserError
 from unet_jax.data import figshare, rows
 from unet_jax.data.figshare import SliceError
+from unet_jax.data.resize import NetworkSlice
 
 FORMAT_VERSION = 1
 MIN_SIZE, MAX_SIZE = 16, 1024
@@ -82,6 +83,11 @@ class Arrays:
     def digest(self) -> str:
         """SHA-256 of the content: equal for equal data, wherever they lie."""
         return self.info["digest"]
+
+    def network_slice(self, row: int) -> NetworkSlice:
+        """The slice in that row as `resize.to_network` made it of its file."""
+        image = self.images[row].astype(np.float32)
+        return NetworkSlice(image, float(self.p1[row]), float(self.p99[row]))
 
     def native_mask(self, row: int) -> UInt8[np.ndarray, "h w"]:
         """The mask of the slice in that row at its own size, 0 or 1."""

@@ -16,9 +16,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
 from unet_jax import __version__
-from unet_jax.config import UserError
+from unet_jax.config import FIGSHARE_API, UserError
 
-API = "https://api.figshare.com/v2"
 ARTICLE = 1512427
 PAGE = f"https://doi.org/10.6084/m9.figshare.{ARTICLE}"
 DIGESTS = "MD5SUMS"
@@ -50,7 +49,7 @@ class RemoteFile:
     """Where it can be had, to be tried in order."""
 
 
-def download(out: Path, *, api: str = API, keep_archives: bool = False, progress: bool, say: Say) -> list[str]:
+def download(out: Path, *, api: str = FIGSHARE_API, keep_archives: bool = False, progress: bool, say: Say) -> list[str]:
     """Bring the dataset to `out`: `data/N.mat`, `cvind.mat`, `README.txt`, and their digests in `MD5SUMS`.
 
     Archives that were fetched before are used again if their digests are right, and a target that is complete is left
@@ -121,7 +120,9 @@ def list_files(api: str, say: Say) -> list[RemoteFile]:
         OSError: the network failed.
     """
     if not api.startswith(("https://", "http://")):
-        raise UserError(f"--api is {api}; expected an address that starts with https:// (the default is {API}).")
+        raise UserError(
+            f"--api is {api}; expected an address that starts with https:// (the default is {FIGSHARE_API})."
+        )
     api = api.rstrip("/")
     address, buffer = f"{api}/articles/{ARTICLE}", io.BytesIO()
     _get(address, buffer, progress=False)

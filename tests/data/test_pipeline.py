@@ -1,0 +1,255 @@
+"""Batches: the same for the same seed and step, whichever pipeline and wherever it starts."""
+
+import importlib.util
+import itertools
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from unet_jax.config import LoaderConfig, UserError
+from unet_jax.data.arrays import Arrays, build
+from unet_jax.data.pipeline import Batch, Order, choose_pipeline, eval_batches, gather, train_batches
+
+NO_TENSORFLOW = "TensorFlow is not installed, as on Python 3.14 and newer"
+
+
+@pytest.fixture
+def arrays(tmp_path, write_slice) -> Arrays:
+    """Seven slices that all differ, 16x16, on disk."""
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for i in range(1, 8):
+        mask = np.zeros((16, 16), np.uint8)
+        mask[i : i + 3, 2:9] = 1
+        image = np.random.default_rng(i).integers(0, 1000 * i, (16, 16)).astype(np.int16)
+        write_slice(raw / f"{i}.mat", image=image, tumorMask=mask, label=np.array([[1.0 + i % 3]]))
+    return build(raw, tmp_path / "d", size=16, mask_rule="area", workers=1, progress=False)
+
+
+def assert_same(one: Batch, other: Batch) -> None:
+    for name in Batch._fields:
+        a, b = getattr(one, name), getattr(other, name)
+        assert a.dtype == b.dtype, name
+        np.testing.assert_array_equal(a, b, err_msg=name)
+
+
+# Order
+
+
+@pytest.mark.parametrize(("n", "batch_size", "steps"), [(12, 4, 3), (11, 4, 2), (4, 4, 1), (7, 1, 7)])
+def test_an_epoch_is_a_permutation_without_its_rest(n, batch_size, steps):
+    rows = np.arange(100, 100 + n)
+    order = Order(rows, batch_size, seed=3)
+    assert (order.batch_size, order.steps_per_epoch) == (batch_size, steps)
+    for epoch in range(3):
+        drawn = np.concatenate([order(epoch * steps + k) for k in range(steps)])
+        assert len(drawn) == steps * batch_size == len(set(drawn.tolist()))
+        assert set(drawn.tolist()) <= set(rows.tolist())
+
+
+def test_what_is_left_out_changes_with_the_epoch():
+    order = Order(np.arange(11), 4, seed=0)
+    left_out = {
+        frozenset(range(11)) - frozenset(np.concatenate([order(2 * e), order(2 * e + 1)]).tolist()) for e in range(10)
+    }
+    assert len(left_out) > 1 and all(len(rest) == 3 for rest in left_out)
+
+
+def test_fewer_rows_than_a_batch_are_one_batch():
+    order = Order(np.array([5, 8, 9]), 32, seed=0)
+    assert (order.batch_size, order.steps_per_epoch) == (3, 1)
+    assert sorted(order(17).tolist()) == [5, 8, 9]
+
+
+def test_a_step_is_the_same_in_whatever_order_it_is_asked_for():
+    rows = np.arange(20)
+    in_turn = Order(rows, 3, seed=1)
+    expected = [in_turn(step).tolist() for step in range(30)]
+    asked = Order(rows, 3, seed=1)
+    for step in np.random.default_rng(0).integers(0, 30, 100).tolist():
+        assert asked(step).tolist() == expected[step]
+
+
+def test_the_permutation_is_that_of_seed_and_epoch():
+    # Resumed runs rely on it across versions of the program.
+    rows = np.arange(50, 60)
+    for seed, sign, epoch in ((7, 0, 0), (7, 0, 4), (-7, 1, 4)):
+        expected = np.random.default_rng([7, sign, epoch]).permutation(rows)
+        order = Order(rows, 5, seed)
+        assert np.concatenate([order(2 * epoch), order(2 * epoch + 1)]).tolist() == expected.tolist()
+
+
+def test_epochs_and_seeds_differ():
+    rows = np.arange(20)
+    epochs = [tuple(Order(rows, 20, seed)(epoch).tolist()) for seed in (0, 1, -1) for epoch in range(4)]
+    assert len(set(epochs)) == len(epochs)
+
+
+def test_the_rows_stay_as_they_were():
+    rows = np.arange(10)
+    order = Order(rows, 5, seed=0)
+    order(0)
+    assert rows.tolist() == list(range(10))
+
+
+# Batches of training
+
+
+@pytest.fixture(params=["device", "tfdata"])
+def pipeline(request) -> str:
+    if request.param == "tfdata":
+        pytest.importorskip("tensorflow", reason=NO_TENSORFLOW)
+    return request.param
+
+
+@pytest.mark.parametrize("start", [0, 4])
+def test_batches_are_the_rows_of_their_step(arrays, pipeline, start):
+    rows = np.array([0, 2, 3, 5, 6])
+    order = Order(rows, 2, seed=5)
+    batches = list(train_batches(arrays, order, start, 9, pipeline))
+    assert len(batches) == 9 - start
+    for step, batch in enumerate(batches, start):
+        chosen = Order(rows, 2, seed=5)(step)
+        assert_same(batch, gather(arrays, chosen))
+        np.testing.assert_array_equal(batch.images, arrays.images[chosen])
+        np.testing.assert_array_equal(batch.labels, arrays.labels[chosen])
+
+
+def test_batches_are_raw_and_on_the_device(arrays, pipeline):
+    batch = next(train_batches(arrays, Order(np.arange(7), 3, seed=0), 0, 2, pipeline))
+    assert [(name, str(x.dtype), x.shape) for name, x in batch._asdict().items()] == [
+        ("images", "int16", (3, 16, 16)),
+        ("masks", "uint8", (3, 16, 16)),
+        ("labels", "int32", (3,)),
+        ("p1", "float32", (3,)),
+        ("p99", "float32", (3,)),
+        ("valid", "bool", (3,)),
+    ]
+    for x in batch:
+        assert isinstance(x, jax.Array) and x.devices() == {jax.devices()[0]}
+    assert batch.valid.all()
+
+
+def test_no_step_is_no_batch(arrays, pipeline):
+    assert list(train_batches(arrays, Order(np.arange(7), 3, seed=0), 4, 4, pipeline)) == []
+
+
+def test_batches_that_are_not_taken_do_no_harm(arrays, pipeline):
+    order = Order(np.arange(7), 2, seed=0)
+    stopped = train_batches(arrays, order, 0, 1000, pipeline)
+    taken = list(itertools.islice(stopped, 2))
+    stopped.close()
+    for step, batch in enumerate(taken):
+        assert_same(batch, gather(arrays, order(step)))
+
+
+def test_both_pipelines_give_the_same_batches(arrays):
+    pytest.importorskip("tensorflow", reason=NO_TENSORFLOW)
+    # One order for both, as two threads ask it.
+    order = Order(np.arange(7), 3, seed=11)
+    streams = (train_batches(arrays, order, 3, 12, pipeline) for pipeline in ("tfdata", "device"))
+    compared = 0
+    for one, other in zip(*streams, strict=True):
+        assert_same(one, other)
+        compared += 1
+    assert compared == 9
+
+
+def test_a_batch_on_the_device_is_prefetched(arrays, monkeypatch):
+    from unet_jax.data import pipeline
+
+    made = []
+
+    def streamed(arrays, order, start, stop):
+        for step in range(start, stop):
+            made.append(step)
+            yield gather(arrays, order(step))
+
+    monkeypatch.setattr(pipeline, "_tfdata_batches", streamed)
+    batches = train_batches(arrays, Order(np.arange(7), 2, seed=0), 0, 4, "tfdata")
+    seen = []
+    for _ in batches:
+        seen.append(made[-1])
+    assert seen == [1, 2, 3, 3]
+
+
+# TensorFlow
+
+
+def test_tensorflow_leaves_the_accelerator_alone(arrays, monkeypatch):
+    tf = pytest.importorskip("tensorflow", reason=NO_TENSORFLOW)
+    hidden, streams = [], []
+    from_range = tf.data.Dataset.range
+    monkeypatch.setattr(tf.config, "set_visible_devices", lambda devices, kind: hidden.append((devices, kind)))
+
+    def watched(*args):
+        streams.append(list(hidden))
+        return from_range(*args)
+
+    monkeypatch.setattr(tf.data.Dataset, "range", watched)
+    next(train_batches(arrays, Order(np.arange(7), 3, seed=0), 0, 1, "tfdata"))
+    assert streams == [[([], "GPU")]]
+
+
+def test_the_device_pipeline_needs_no_tensorflow(arrays):
+    code = """
+import sys
+import numpy as np
+from unet_jax.config import LoaderConfig
+from unet_jax.data.arrays import open_arrays
+from unet_jax.data.pipeline import Order, choose_pipeline, eval_batches, train_batches
+arrays, rows = open_arrays(sys.argv[1]), np.arange(7)
+choose_pipeline(LoaderConfig())
+assert len(list(train_batches(arrays, Order(rows, 3, 0), 0, 2, "device"))) == 2
+assert len(list(eval_batches(arrays, rows, 3))) == 3
+print([name for name in sys.modules if name.split(".")[0] == "tensorflow"])
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(arrays.path)], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
+
+
+@pytest.mark.parametrize("installed", [True, False])
+@pytest.mark.parametrize("asked", ["auto", "tfdata", "device"])
+def test_choice_of_the_pipeline(asked, installed, monkeypatch):
+    def find_spec(name):
+        assert name == "tensorflow"
+        return object() if installed else None
+
+    monkeypatch.setattr(importlib.util, "find_spec", find_spec)
+    loader = LoaderConfig(pipeline=asked)
+    if asked == "tfdata" and not installed:
+        with pytest.raises(UserError, match=r"needs TensorFlow.*`pip install tensorflow-cpu`"):
+            choose_pipeline(loader)
+        return
+    pipeline, note = choose_pipeline(loader)
+    assert pipeline == ("device" if asked == "device" or not installed else "tfdata")
+    if asked == "auto" and not installed:
+        assert note is not None and "TensorFlow is not installed" in note and "\n" not in note
+    else:
+        assert note is None
+
+
+# Batches of evaluation
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 7])
+def test_every_row_comes_once_and_in_order(arrays, batch_size):
+    rows = np.array([6, 0, 3, 2, 5])
+    batches = list(eval_batches(arrays, rows, batch_size))
+    assert {len(b.valid) for b in batches} == {min(batch_size, 5)}
+    assert_same(
+        Batch(*(np.concatenate([getattr(b, name)[b.valid] for b in batches]) for name in Batch._fields)),
+        gather(arrays, rows),
+    )
+
+
+def test_padding_is_marked(arrays):
+    rows = np.array([6, 0, 3, 2, 5])
+    last = list(eval_batches(arrays, rows, 3))[-1]
+    assert last.valid.tolist() == [True, True, False]
+    np.testing.assert_array_equal(last.images, arrays.images[[2, 5, 2]])
+    np.testing.assert_array_equal(last.masks, arrays.masks[[2, 5, 2]])
+    assert all(b.valid.all() for b in list(eval_batches(arrays, rows, 3))[:-1])

@@ -1,0 +1,276 @@
+"""Who is on which side: whole patients, folds as given, the notebook's slices; and what a split refuses."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unet_jax.config import SplitConfig, UserError
+from unet_jax.data.arrays import Arrays
+from unet_jax.data.splits import Split, load_split, make_split
+
+SIDES = ("train", "val", "test")
+FRACTIONS = {"train": 0.7, "val": 0.1, "test": 0.2}
+
+
+def dataset(pids, labels, folds=None) -> Arrays:
+    """Slices 10, 11, ... of these patients, tumour types and folds; slice s has the largest intensity s."""
+    n = len(pids)
+    images = np.zeros((n, 2, 2), np.int16)
+    images[:, 1, 0] = np.arange(10, n + 10)
+    return Arrays(
+        path=Path("/data"),
+        info={"size": 2, "mask_rule": "any", "digest": "d1"},
+        images=images,
+        masks=np.zeros((n, 2, 2), np.uint8),
+        slices=np.arange(10, n + 10),
+        labels=np.array(labels, np.int32),
+        pids=np.array(list(pids), np.str_),
+        folds=np.zeros(n, int) if folds is None else np.array(folds),
+        heights=np.full(n, 2),
+        widths=np.full(n, 2),
+        tumor_pixels=np.zeros(n, int),
+        p1=np.zeros(n, np.float32),
+        p99=np.ones(n, np.float32),
+        sources=[f"{s}.mat" for s in range(10, n + 10)],
+    )
+
+
+def many(slices=(10, 10), n=60) -> Arrays:
+    """So many patients, a third of each tumour type, each with so many slices (from, to)."""
+    counts = np.random.default_rng(0).integers(slices[0], slices[1] + 1, n)
+    return dataset(np.repeat([f"p{i:03}" for i in range(n)], counts), np.repeat(np.arange(n) % 3 + 1, counts))
+
+
+def patients(split: Split, arrays: Arrays) -> list[set[str]]:
+    return [set(arrays.pids[split.rows(arrays, side)].tolist()) for side in SIDES]
+
+
+# patient
+
+
+def test_patients_are_kept_whole_and_every_slice_is_used_once():
+    arrays = many((1, 20))
+    split = make_split(arrays, SplitConfig())
+    assert sorted(split.train + split.val + split.test) == arrays.slices.tolist()
+    train, val, test = patients(split, arrays)
+    assert not (train & val or train & test or val & test)
+    assert split.patients_straddling == 0
+
+
+def test_equal_patients_are_divided_exactly():
+    arrays = many()
+    split = make_split(arrays, SplitConfig())
+    for label in (1, 2, 3):
+        of_type = arrays.slices[arrays.labels == label]
+        assert [int(np.isin(getattr(split, side), of_type).sum()) for side in SIDES] == [140, 20, 40]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_fractions_are_approached_for_every_tumor_type(seed):
+    arrays = many((8, 12), 180)
+    split = make_split(arrays, SplitConfig(seed=seed))
+    # A patient is 1.5 to 2.5 % of the slices of a type.
+    for label in (1, 2, 3):
+        of_type = arrays.slices[arrays.labels == label]
+        for side, fraction in FRACTIONS.items():
+            assert np.isin(of_type, getattr(split, side)).mean() == pytest.approx(fraction, abs=0.05), (label, side)
+
+
+def test_other_fractions():
+    arrays = many()
+    split = make_split(arrays, SplitConfig(val_fraction=0.25, test_fraction=0.5))
+    assert (len(split.train), len(split.val), len(split.test)) == (150, 150, 300)
+
+
+def test_a_seed_decides():
+    arrays = many()
+    drawn = [make_split(arrays, SplitConfig(seed=seed)) for seed in (0, 0, 1, 2)]
+    assert drawn[0] == drawn[1]
+    assert len({tuple(split.test) for split in drawn}) == 3
+
+
+def test_the_order_of_the_slices_does_not_decide():
+    arrays = many((1, 20))
+    mixed = np.random.default_rng(1).permutation(len(arrays))
+    rows = ("slices", "labels", "pids", "images")
+    other = replace(arrays, **{name: getattr(arrays, name)[mixed] for name in rows})
+    for side in SIDES:
+        one, two = (getattr(make_split(a, SplitConfig()), side) for a in (arrays, other))
+        assert one == sorted(two)
+
+
+def test_a_patient_of_several_types_is_kept_whole():
+    # Patient m has five slices of each type.
+    pids = [f"p{i}" for i in range(12) for _ in range(3)] + ["m"] * 15
+    labels = [i % 3 + 1 for i in range(12) for _ in range(3)] + [1, 2, 3] * 5
+    arrays = dataset(pids, labels)
+    for seed in range(5):
+        sides = patients(make_split(arrays, SplitConfig(seed=seed)), arrays)
+        assert sum("m" in side for side in sides) == 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.lists(st.tuples(st.integers(0, 14), st.integers(1, 3)), min_size=1, max_size=80),
+    seed=st.integers(0, 2**64),
+    val=st.floats(0.05, 0.45),
+    test=st.floats(0.05, 0.45),
+)
+def test_any_patients_and_types(rows, seed, val, test):
+    arrays = dataset([f"p{p}" for p, _ in rows], [label for _, label in rows])
+    config = SplitConfig(seed=seed, val_fraction=val, test_fraction=test)
+    # A patient belongs to the type of its first slice.
+    type_of = {pid: label for pid, label in reversed(list(zip(arrays.pids.tolist(), arrays.labels, strict=True)))}
+    types = list(type_of.values())
+    try:
+        split = make_split(arrays, config)
+    except UserError as e:
+        # With three patients of one type there is one for every side.
+        assert "leaves none for" in str(e) and max(types.count(label) for label in types) < 3
+        return
+    assert split == make_split(arrays, config)
+    assert sorted(split.train + split.val + split.test) == arrays.slices.tolist()
+    train, val_patients, test_patients = patients(split, arrays)
+    assert not (train & val_patients or train & test_patients or val_patients & test_patients)
+    for label in set(types):
+        group = [pid for pid in type_of if type_of[pid] == label]
+        sizes = {pid: int((arrays.pids == pid).sum()) for pid in group}
+        wanted = {"train": 1 - val - test, "val": val, "test": test}
+        for side, on_side in zip(SIDES, (train, val_patients, test_patients), strict=True):
+            got = sum(sizes[pid] for pid in group if pid in on_side)
+            assert got <= wanted[side] * sum(sizes.values()) + max(sizes.values()) + 1e-6
+
+
+# official
+
+
+def five_folds() -> Arrays:
+    """Ten patients of two slices; patients i and i + 5 in fold i + 1."""
+    return dataset(
+        [f"p{i}" for i in range(10) for _ in range(2)], [1, 2] * 10, [i % 5 + 1 for i in range(10) for _ in range(2)]
+    )
+
+
+@pytest.mark.parametrize(("fold", "val_fold"), [(1, 2), (2, 3), (3, 4), (4, 5), (5, 1)])
+def test_a_fold_is_test_and_the_next_validation(fold, val_fold):
+    arrays = five_folds()
+    split = make_split(arrays, SplitConfig(kind="official", fold=fold))
+    assert split.test == arrays.slices[arrays.folds == fold].tolist()
+    assert split.val == arrays.slices[arrays.folds == val_fold].tolist()
+    assert sorted(split.train + split.val + split.test) == arrays.slices.tolist()
+    assert (len(split.train), split.patients_straddling) == (12, 0)
+
+
+@pytest.mark.parametrize("fold", [0, 6, -1])
+def test_slices_without_a_fold_are_counted(fold):
+    arrays = five_folds()
+    arrays.folds[[0, 3, 7]] = fold
+    with pytest.raises(UserError, match=r"^3 of 20 slices have no fold from 1 to 5\. .* use --split\.kind patient\.$"):
+        make_split(arrays, SplitConfig(kind="official"))
+
+
+@pytest.mark.parametrize(("row", "fold"), [(0, 2), (2, 5), (4, 1)], ids=["test-val", "val-train", "train-test"])
+def test_a_patient_in_several_folds_is_named(row, fold):
+    arrays = five_folds()
+    arrays.folds[row] = fold
+    with pytest.raises(UserError, match=rf"^patient p{row // 2} is on two sides of split official .*kind patient\.$"):
+        make_split(arrays, SplitConfig(kind="official", fold=1))
+
+
+def test_a_patient_in_several_folds_of_training_is_on_one_side():
+    arrays = five_folds()
+    arrays.folds[4] = 4  # its other slice is in fold 3
+    assert make_split(arrays, SplitConfig(kind="official", fold=1)).patients_straddling == 0
+
+
+# slice
+
+
+def test_a_fifth_of_every_type_is_validation_and_test():
+    labels = [1] * 40 + [2] * 25 + [3] * 10
+    arrays = dataset([f"p{i}" for i in range(75)], labels)
+    split = make_split(arrays, SplitConfig(kind="slice"))
+    assert split.val == split.test
+    assert sorted(split.train + split.test) == arrays.slices.tolist()
+    assert np.bincount(arrays.labels[split.rows(arrays, "test")]).tolist() == [0, 8, 5, 2]
+    assert split.patients_straddling == 0
+
+
+def test_patients_on_both_sides_are_counted():
+    # Of five slices of a type one is for test, whichever it is: a patient who has all five straddles, one of a single
+    # slice cannot.
+    arrays = dataset([*"aaaaa", *"cdefg", *"hijkl"], [1] * 5 + [2] * 5 + [3] * 5)
+    for seed in range(5):
+        assert make_split(arrays, SplitConfig(kind="slice", seed=seed)).patients_straddling == 1
+    arrays = dataset([*"aaaaa", *"bbbbb", *"hijkl"], [1] * 5 + [2] * 5 + [3] * 5)
+    for seed in range(5):
+        assert make_split(arrays, SplitConfig(kind="slice", seed=seed)).patients_straddling == 2
+
+
+def test_a_seed_decides_over_slices_too():
+    arrays = many()
+    drawn = [make_split(arrays, SplitConfig(kind="slice", seed=seed)).test for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+# all kinds
+
+
+@pytest.mark.parametrize(
+    ("arrays", "config", "side"),
+    [
+        (dataset("ab", [1, 1]), SplitConfig(), "test"),
+        (dataset("abc", [1, 2, 3]), SplitConfig(), "val"),
+        (dataset("abc", [1, 1, 1], [3, 3, 2]), SplitConfig(kind="official"), "test"),
+        (dataset("abc", [1, 1, 1], [1, 1, 2]), SplitConfig(kind="official"), "train"),
+        (dataset("abc", [1, 2, 3]), SplitConfig(kind="slice"), "val"),
+    ],
+)
+def test_an_empty_side_is_named(arrays, config, side):
+    n = len(arrays)
+    message = f"^split {config.kind} of {n} slices of {n} patients leaves none for {side}\\. Use more data, or "
+    with pytest.raises(UserError, match=message):
+        make_split(arrays, config)
+
+
+@pytest.mark.parametrize("kind", ["patient", "official", "slice"])
+def test_a_split_says_what_it_was_drawn_from(kind):
+    arrays = five_folds()
+    split = make_split(arrays, SplitConfig(kind=kind, val_fraction=0.3, test_fraction=0.3))
+    assert (split.kind, split.data_digest, split.size, split.mask_rule) == (kind, "d1", 2, "any")
+    assert split.intensity_max == max(split.train)  # slice s has the largest intensity s
+
+
+@pytest.mark.parametrize("kind", ["patient", "official", "slice"])
+def test_json_round_trip(kind, tmp_path):
+    split = make_split(five_folds(), SplitConfig(kind=kind))
+    (tmp_path / "split.json").write_text(split.to_json())
+    assert load_split(tmp_path / "split.json") == split
+
+
+def test_what_is_no_split_is_named(tmp_path):
+    path = tmp_path / "split.json"
+    with pytest.raises(UserError, match=r"split\.json does not exist; expected a workdir"):
+        load_split(path)
+    whole = json.loads(make_split(five_folds(), SplitConfig()).to_json())
+    for text in ("", "{", "[1]", json.dumps({**whole, "tempo": 1}), json.dumps({"train": [1]})):
+        path.write_text(text)
+        with pytest.raises(UserError, match=r"split\.json is no split \("):
+            load_split(path)
+    path.write_bytes(b"\xff\xff")
+    with pytest.raises(UserError, match=r"split\.json is no split \("):
+        load_split(path)
+
+
+def test_rows_are_in_the_order_of_the_arrays():
+    arrays = dataset("abcdef", [1] * 6)
+    split = Split("patient", "d1", 2, "any", 9, 0, train=[15, 10, 12], val=[11], test=[14, 13])
+    assert split.rows(arrays, "train").tolist() == [0, 2, 5]
+    assert split.rows(arrays, "val").tolist() == [1]
+    assert split.rows(arrays, "test").tolist() == [3, 4]
+    assert split.rows(arrays, "all").tolist() == [0, 1, 2, 3, 4, 5]

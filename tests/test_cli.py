@@ -1,0 +1,118 @@
+"""What a command leaves: its exit code, and a line for a person or a traceback for a developer."""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import pytest
+
+from unet_jax import cli
+from unet_jax.config import RunError, UserError
+
+
+def raiser(error):
+    def main():
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize(("result", "code"), [(None, 0), (0, 0), (75, 75), (2, 2)])
+def test_what_main_returns_is_the_exit_code(result, code, capsys):
+    with pytest.raises(SystemExit) as left:
+        cli.run(lambda: result)
+    assert left.value.code == code
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (UserError("the width is 0; give another"), 2, "error: the width is 0; give another\n"),
+        (type("SliceError", (UserError,), {})("1.mat: no image"), 2, "error: 1.mat: no image\n"),
+        (RunError("the loss is nan"), 1, "error: the loss is nan\n"),
+        (OSError(28, "No space left on device", "x"), 1, "error: [Errno 28] No space left on device: 'x'\n"),
+        (PermissionError(13, "Permission denied"), 1, "error: [Errno 13] Permission denied\n"),
+        (KeyboardInterrupt(), 1, "interrupted\n"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
+)
+def test_an_error_is_one_line_and_its_exit_code(error, code, line, capsys):
+    with pytest.raises(SystemExit) as left:
+        cli.run(raiser(error))
+    assert left.value.code == code
+    assert capsys.readouterr() == ("", line)
+
+
+def test_exit_codes_of_its_own_pass_through():
+    with pytest.raises(SystemExit) as left:
+        cli.run(raiser(SystemExit(75)))
+    assert left.value.code == 75
+
+
+@pytest.mark.parametrize("error", [ValueError, AssertionError, KeyError, MemoryError])
+def test_a_defect_is_not_swallowed(error):
+    with pytest.raises(error):
+        cli.run(raiser(error("a defect")))
+
+
+def started(body):
+    """A process that runs a door with this body."""
+    code = f"from unet_jax import cli\nfrom unet_jax.config import UserError\ndef main():\n{body}\ncli.run(main)\n"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+
+
+def test_in_a_process_of_its_own_a_users_error_has_no_traceback():
+    nested = "    try:\n        1 / 0\n    except ZeroDivisionError:\n        raise UserError('no')"
+    done = started(nested)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "error: no\n")
+
+
+def test_in_a_process_of_its_own_a_defect_has_a_traceback():
+    done = started("    1 / 0")
+    assert done.returncode == 1
+    assert done.stderr.startswith("Traceback") and done.stderr.endswith("ZeroDivisionError: division by zero\n")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Do something."""
+
+    width: int
+    """How wide."""
+    batch_size: int = 4
+
+
+def test_parse():
+    assert cli.parse(Options, "door", ["--width", "3"]) == Options(width=3)
+    assert cli.parse(Options, "door", ["--width=3", "--batch-size", "5"]) == Options(width=3, batch_size=5)
+
+
+def test_parse_calls_a_function():
+    def options(width: int, inner: Options = Options(width=9)) -> tuple[int, Options]:
+        return width, inner
+
+    argv = ["--width", "1", "--inner.batch-size", "5"]
+    assert cli.parse(options, "door", argv) == (1, Options(width=9, batch_size=5))
+
+
+def test_parse_reads_the_command_line_of_the_process(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["door.py", "--width", "7"])
+    assert cli.parse(Options, "door") == Options(width=7)
+
+
+def test_help_goes_to_standard_output_with_code_0(capsys):
+    with pytest.raises(SystemExit) as left:
+        cli.parse(Options, "door", ["--help"])
+    assert left.value.code == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("usage: python -m unet_jax.door ") and "How wide." in out and err == ""
+
+
+@pytest.mark.parametrize("argv", [[], ["--width", "wide"], ["--width", "3", "--wdith", "3"], ["--width"]])
+def test_wrong_usage_leaves_with_code_2(argv, capsys):
+    with pytest.raises(SystemExit) as left:
+        cli.parse(Options, "door", argv)
+    assert left.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == "" and "width" in err and "python -m unet_jax.door --help" in err

@@ -1,0 +1,325 @@
+"""Defaults, presets, validation, and the configuration's way through the command line and through JSON."""
+
+import dataclasses
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from unet_jax import train
+from unet_jax.config import (
+    AugmentConfig,
+    Config,
+    LoaderConfig,
+    LossConfig,
+    ModelConfig,
+    OptimConfig,
+    PreprocessConfig,
+    SplitConfig,
+    UserError,
+    flatten,
+    from_json,
+    preset,
+    read_config,
+    to_json,
+    validate,
+)
+
+ALTERED = Config(
+    preset="demo",
+    data="some where",
+    seed=5,
+    model=ModelConfig(width=3, levels=2, classes=3, norm="none", norm_momentum=0.25, dropout=0.5),
+    preprocess=PreprocessConfig(kind="fixed", scale=255.0),
+    augment=AugmentConfig(horizontal_flip=False),
+    loss=LossConfig(bce=0.5, dice=2.0, smoothing=3.0),
+    optim=OptimConfig(
+        epochs=7,
+        learning_rate=0.02,
+        schedule="cosine",
+        final_learning_rate=1e-6,
+        warmup_epochs=1.5,
+        clip_norm=1.0,
+        early_stopping=4,
+    ),
+    loader=LoaderConfig(batch_size=9, pipeline="device"),
+    split=SplitConfig(kind="official", seed=8, val_fraction=0.2, test_fraction=0.3, fold=4),
+)
+"""No option has its default."""
+
+
+def changed(name: str, value: Any) -> Config:
+    """The defaults but for the option of that command-line name."""
+    group, _, field = name.replace("-", "_").rpartition(".")
+    if not group:
+        return dataclasses.replace(Config(), **{field: value})
+    return dataclasses.replace(Config(), **{group: dataclasses.replace(getattr(Config(), group), **{field: value})})
+
+
+# Presets
+
+
+def test_preset_original_is_the_notebooks_recipe():
+    assert flatten(preset("original", "d")) == {
+        "preset": "original",
+        "data": "d",
+        "seed": 0,
+        "model.width": 64,
+        "model.levels": 4,
+        "model.classes": 1,
+        "model.norm": "pool",
+        "model.norm-momentum": 0.8,
+        "model.dropout": 0.1,
+        "preprocess.kind": "percentile",
+        "preprocess.scale": 12728.0,
+        "augment.horizontal-flip": True,
+        "loss.bce": 1.0,
+        "loss.dice": 1.0,
+        "loss.smoothing": 1.0,
+        "optim.epochs": 50,
+        "optim.learning-rate": 1e-3,
+        "optim.schedule": "exponential",
+        "optim.final-learning-rate": 1e-4,
+        "optim.warmup-epochs": 0.0,
+        "optim.clip-norm": 0.0,
+        "optim.early-stopping": 0,
+        "loader.batch-size": 32,
+        "loader.pipeline": "auto",
+        "split.kind": "patient",
+        "split.seed": 0,
+        "split.val-fraction": 0.1,
+        "split.test-fraction": 0.2,
+        "split.fold": 1,
+    }
+
+
+def test_preset_demo_is_smaller_and_otherwise_the_same():
+    original, demo = flatten(preset("original")), flatten(preset("demo"))
+    differ = {name for name in original if original[name] != demo[name]}
+    assert differ == {"preset", "model.width", "optim.epochs", "loader.batch-size"}
+    assert demo["preset"] == "demo" and demo["split.kind"] == "patient"
+
+
+@pytest.mark.parametrize("name", ["demo", "original"])
+def test_presets_are_valid(name):
+    assert validate(preset(name)) == preset(name)
+
+
+def test_stride_is_what_image_sides_must_be_a_multiple_of():
+    assert [ModelConfig(levels=levels).stride for levels in (1, 2, 4)] == [2, 4, 16]
+
+
+# Validation
+
+WRONG = [
+    ("data", ""),
+    ("seed", -1),
+    ("seed", 2**32),
+    ("model.width", 0),
+    ("model.levels", 0),
+    ("model.levels", 9),
+    ("model.norm-momentum", -0.1),
+    ("model.norm-momentum", 1.0),
+    ("model.dropout", -0.1),
+    ("model.dropout", 1.0),
+    ("preprocess.scale", 0.0),
+    ("loss.bce", -1.0),
+    ("loss.dice", -1.0),
+    ("loss.smoothing", 0.0),
+    ("optim.epochs", 0),
+    ("optim.learning-rate", 0.0),
+    ("optim.final-learning-rate", 0.0),
+    ("optim.warmup-epochs", -1.0),
+    ("optim.warmup-epochs", 50.0),
+    ("optim.clip-norm", -1.0),
+    ("optim.early-stopping", -1),
+    ("loader.batch-size", 0),
+    ("split.seed", -1),
+    ("split.val-fraction", 0.0),
+    ("split.val-fraction", 1.0),
+    ("split.test-fraction", 0.0),
+    ("split.test-fraction", 0.9),
+    ("split.fold", 0),
+    ("split.fold", 6),
+]
+NUMBERS = {name for name, value in flatten(Config()).items() if type(value) in (int, float)} - {"model.classes"}
+
+
+def test_every_number_has_a_wrong_value_below():
+    assert {name for name, _ in WRONG} == NUMBERS | {"data"}
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG)
+def test_value_out_of_range_is_named(name, value):
+    message = re.escape(f"--{name} is {value!r}; it must be ")
+    with pytest.raises(UserError, match=rf"^{message}\S.*\.$"):
+        validate(changed(name, value))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("name", sorted(n for n, v in flatten(Config()).items() if type(v) is float))
+def test_values_that_are_not_finite_are_named(name, value):
+    with pytest.raises(UserError, match=f"--{name} is {value}; it must be "):
+        validate(changed(name, value))
+
+
+def test_a_loss_of_nothing_is_refused():
+    with pytest.raises(UserError, match=r"--loss\.dice is 0\.0; it must be at least 0, and above 0 if loss\.bce is 0"):
+        validate(dataclasses.replace(Config(), loss=LossConfig(bce=0.0, dice=0.0)))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("data", None),
+        ("seed", 2**32 - 1),
+        ("model.width", 1),
+        ("model.levels", 1),
+        ("model.levels", 8),
+        ("model.norm-momentum", 0.0),
+        ("model.dropout", 0.0),
+        ("loss.bce", 0.0),
+        ("loss.dice", 0.0),
+        ("optim.epochs", 1),
+        ("optim.warmup-epochs", 49.5),
+        ("loader.batch-size", 1),
+        ("split.test-fraction", 0.85),
+        ("split.fold", 5),
+    ],
+)
+def test_value_at_the_edge_of_its_range_is_valid(name, value):
+    config = changed(name, value)
+    assert validate(config) is config
+
+
+# Command line
+
+
+def test_the_altered_configuration_has_no_default():
+    altered, defaults = flatten(ALTERED), flatten(Config())
+    assert [name for name in defaults if altered[name] == defaults[name]] == []
+
+
+def test_flat_names_are_the_options_of_train(capsys):
+    with pytest.raises(SystemExit) as left:
+        train.main(["--help"])
+    assert left.value.code == 0
+    # Each option stands behind the frame, which is ASCII or not.
+    lines = re.findall(r"^..(?:-h, )?(--[a-z].*)$", capsys.readouterr().out, re.MULTILINE)
+    shown = {name for line in lines for name in re.findall(r"(?:^|, )--([\w.-]+)", line.split("  ")[0])}
+    of_flags = {"augment.no-horizontal-flip"}
+    assert shown - of_flags == set(flatten(Config())) | {"workdir", "help"}
+    assert of_flags <= shown
+
+
+def test_every_option_sets_its_own_value(monkeypatch):
+    argv = ["--workdir", "w"]
+    for name, value in flatten(ALTERED).items():
+        argv += ["--augment.no-horizontal-flip"] if name == "augment.horizontal-flip" else [f"--{name}", str(value)]
+    parsed = []
+    monkeypatch.setattr(train, "_train", lambda *given: parsed.append(given) or 0)
+    assert train.main(argv) == 0
+    assert parsed == [(Path("w"), ALTERED)]
+
+
+# JSON
+
+
+@pytest.mark.parametrize("config", [preset("demo"), preset("original", "d"), ALTERED], ids=["demo", "original", "else"])
+def test_json_round_trip(config):
+    assert from_json(to_json(config), "c") == config
+    assert json.loads(to_json(config))["model"]["norm_momentum"] == config.model.norm_momentum
+
+
+def stored(name: str, value: Any) -> str:
+    """JSON of the defaults with another value at a dotted name; `...` takes the name out."""
+    raw = dataclasses.asdict(Config())
+    *groups, field = name.split(".")
+    inner = raw
+    for group in groups:
+        inner = inner[group]
+    if value is ...:
+        del inner[field]
+    else:
+        inner[field] = value
+    return json.dumps(raw)
+
+
+def test_an_integer_is_a_float():
+    config = from_json(stored("loss.bce", 2), "c")
+    assert config.loss.bce == 2.0 and type(config.loss.bce) is float
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("model.width", True),
+        ("model.width", 16.0),
+        ("model.width", "16"),
+        ("model.width", None),
+        ("model.classes", True),
+        ("model.classes", 1.0),
+        ("model.classes", 2),
+        ("model.norm", "batch"),
+        ("model.norm", ["pool"]),
+        ("model.dropout", False),
+        ("augment.horizontal_flip", 1),
+        ("data", 3),
+        ("preset", "best"),
+        ("model", 3),
+        ("model", ["width"]),
+    ],
+)
+def test_value_of_a_wrong_type_is_named(name, value):
+    with pytest.raises(UserError, match=rf"^c\.json: {re.escape(name)} is {re.escape(repr(value))}; expected \S"):
+        from_json(stored(name, value), "c.json")
+
+
+@pytest.mark.parametrize("name", ["seed", "optim", "optim.epochs"])
+def test_missing_name_is_named(name):
+    with pytest.raises(UserError, match=rf"^c\.json does not fit .*\(unknown or missing: {re.escape(name)}\)"):
+        from_json(stored(name, ...), "c.json")
+
+
+@pytest.mark.parametrize("name", ["tempo", "optim.tempo"])
+def test_unknown_name_is_named(name):
+    with pytest.raises(UserError, match=rf"^c\.json does not fit .*\(unknown or missing: {re.escape(name)}\)"):
+        from_json(stored(name, 1), "c.json")
+
+
+def test_stored_value_out_of_range_is_named():
+    with pytest.raises(UserError, match=r"--optim\.epochs is 0"):
+        from_json(stored("optim.epochs", 0), "c.json")
+    with pytest.raises(UserError, match=r"--loss\.bce is nan"):
+        from_json(stored("loss.bce", math.nan), "c.json")
+
+
+@pytest.mark.parametrize("text", ["", "{", b"\xff\x00", "nonsense"])
+def test_what_is_no_json_is_named(text):
+    with pytest.raises(UserError, match=r"^c\.json is not JSON \("):
+        from_json(text, "c.json")
+
+
+@pytest.mark.parametrize("text", ["[]", "3", "null"])
+def test_json_of_something_else_is_named(text):
+    with pytest.raises(UserError, match=r"^c\.json: the top level is .*; expected an object"):
+        from_json(text, "c.json")
+
+
+def test_read_config(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(to_json(ALTERED))
+    assert read_config(path) == ALTERED
+    path.write_bytes(b"\xff\xfe\xff")
+    with pytest.raises(UserError, match=r"config\.json is not JSON"):
+        read_config(path)
+
+
+def test_read_config_of_no_workdir(tmp_path):
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "config.json", tmp_path / "file" / "config.json"):
+        with pytest.raises(UserError, match=r"config\.json does not exist; expected a workdir"):
+            read_config(path)

@@ -1,0 +1,107 @@
+"""The predictor: one slice gives the same mask however it comes, and the same bytes each time."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from unet_jax import predict
+from unet_jax.config import UserError
+from unet_jax.data.arrays import open_arrays
+from unet_jax.data.figshare import find_slices, read_slice
+from unet_jax.data.resize import to_network
+from unet_jax.predictor import Predictor
+from unet_jax.workdir import Workdir
+
+
+def overlap(a, b):
+    union = (a | b).sum()
+    return 1.0 if not union else (a & b).sum() / union
+
+
+def test_a_slice_from_its_file_is_bit_identical_to_the_converted_one(trained, tiny_data, raw_phantom):
+    predictor, arrays = Predictor.open(trained), open_arrays(tiny_data)
+    files = find_slices(raw_phantom)[:5]
+    from_files = list(predictor.stream_network([to_network(read_slice(f).image, 32) for f in files], batch_size=5))
+    rows = [arrays.network_slice(r) for r in range(5)]
+    for a, b in zip(from_files, predictor.stream_network(rows, batch_size=5), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_mat_8_bit_and_16_bit_png_give_the_same_masks(trained, raw_phantom, tmp_path):
+    source, files = tmp_path / "in", find_slices(raw_phantom)[::6]
+    for kind in ("mat", "png8", "png16"):
+        (source / kind).mkdir(parents=True)
+    for file in files:
+        image = read_slice(file).image
+        shutil.copy(file, source / "mat" / file.name)
+        Image.fromarray(image.astype(np.uint16)).save(source / "png16" / f"{file.stem}.png")
+        grey = np.rint(image * (255 / image.max())).astype(np.uint8)
+        Image.fromarray(grey).save(source / "png8" / f"{file.stem}.png")
+    argv = ["--workdir", str(trained), "--input", str(source), "--output", str(tmp_path / "out")]
+    assert predict.main(argv) == 0
+    masks = {
+        kind: np.stack(
+            [np.asarray(Image.open(tmp_path / "out" / kind / f"{f.stem}.png")).ravel()[:65536] > 0 for f in files]
+        )
+        for kind in ("mat", "png8", "png16")
+    }
+    assert masks["mat"].any()
+    np.testing.assert_array_equal(masks["mat"], masks["png16"])
+    assert overlap(masks["mat"], masks["png8"]) >= 0.99
+
+
+def test_any_size_and_aspect_and_batch(trained):
+    predictor = Predictor.open(trained)
+    rng = np.random.default_rng(0)
+    images = [
+        rng.integers(0, 255, shape).astype(np.uint8) for shape in [(20, 50), (64, 64), (90, 33), (16, 17), (5, 200)]
+    ]
+    probs = list(predictor.stream(images, batch_size=2))
+    assert [p.shape for p in probs] == [i.shape for i in images]
+    assert all(p.dtype == np.float32 and p.min() >= 0 and p.max() <= 1 for p in probs)
+    for a, b in zip(probs, predictor.stream(iter(images), batch_size=4), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    assert list(predictor.stream([])) == []
+
+
+def test_threshold_of_another_checkpoint_is_not_used(trained):
+    chosen = json.loads((trained / "threshold.json").read_text())
+    assert Predictor.open(trained).threshold == chosen["threshold"]
+    assert Predictor.open(trained).threshold_note is None
+    assert Predictor.open(trained, threshold=0.3).threshold == 0.3
+    workdir = Workdir(trained)
+    kept = workdir.threshold.read_text()
+    try:
+        workdir.threshold.write_text(json.dumps(chosen | {"checkpoint_step": 1}))
+        other = Predictor.open(trained)
+        assert other.threshold == 0.5 and "is for step 1" in other.threshold_note
+        workdir.threshold.unlink()
+        absent = Predictor.open(trained)
+        assert absent.threshold == 0.5 and absent.threshold_note == "none was chosen on validation"
+        workdir.threshold.write_text("{")
+        with pytest.raises(UserError, match="is not JSON"):
+            Predictor.open(trained)
+    finally:
+        workdir.threshold.write_text(kept)
+
+
+def test_fixed_scale_warns_of_other_units(trained):
+    predictor = Predictor.open(trained)
+    assert predictor.warn_about(np.ones((4, 4))) is None
+    config = json.loads((trained / "config.json").read_text())
+    config["preprocess"]["kind"] = "fixed"
+    other = trained.parent / "fixed"
+    shutil.copytree(trained, other)
+    (other / "config.json").write_text(json.dumps(config))
+    fixed, largest = Predictor.open(other), predictor.split.intensity_max
+    assert "below a quarter of the training data's" in fixed.warn_about(np.full((4, 4), largest / 4 - 1))
+    assert fixed.warn_about(np.full((4, 4), largest / 4)) is None
+
+
+def test_no_checkpoints(trained, tmp_path):
+    shutil.copy(trained / "config.json", tmp_path)
+    with pytest.raises(UserError, match="has no checkpoints"):
+        Predictor.open(tmp_path)

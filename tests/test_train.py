@@ -1,0 +1,222 @@
+"""Training from the command line: what a run leaves, and that a stopped one ends as if it had not been stopped."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from unet_jax import train
+from unet_jax.config import RunError, UserError, read_config
+from unet_jax.data.splits import load_split
+from unet_jax.models.inference import abstract_variables
+from unet_jax.training.checkpoint import Checkpoints
+from unet_jax.workdir import Workdir, read_records
+
+EPOCHS = 12
+SMALL = ["--model.width", "2", "--model.levels", "2", "--loader.batch-size", "4", "--optim.early-stopping", "0"]
+
+
+def options(workdir, data, *more, epochs=EPOCHS):
+    base = ["--workdir", str(workdir), "--data", str(data), *SMALL, "--optim.epochs", str(epochs)]
+    return [*base, *(str(m) for m in more)]
+
+
+def started(argv):
+    """The command in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "unet_jax.train", *argv], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def wait_for(process, text):
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if text in line:
+            return
+    raise AssertionError(f"{text!r} never came:\n{''.join(lines)}")
+
+
+def final_variables(workdir):
+    config = read_config(workdir / "config.json")
+    with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
+        latest = checkpoints.latest()
+        return latest, checkpoints.restore_variables(latest, like=abstract_variables(config.model))
+
+
+def assert_same_run(one, other):
+    (step, variables), (other_step, other_variables) = final_variables(one), final_variables(other)
+    assert step == other_step
+    jax.tree.map(np.testing.assert_array_equal, variables, other_variables)
+    records, other_records = (read_records(Workdir(w)) for w in (one, other))
+    for r in records + other_records:
+        del r["seconds"]
+    assert records == other_records
+
+
+@pytest.fixture(scope="module")
+def clean(tiny_data, tmp_path_factory):
+    """A run that nothing stopped."""
+    workdir = tmp_path_factory.mktemp("clean") / "run"
+    assert train.main(options(workdir, tiny_data)) == 0
+    return workdir
+
+
+def test_what_a_run_leaves(clean, tiny_data):
+    for name in ("config.json", "split.json", "metrics.jsonl", "threshold.json", "history.png", "gallery.png"):
+        assert (clean / name).stat().st_size > 0, name
+    assert list(clean.glob("events.out.tfevents.*"))
+    split, records = load_split(clean / "split.json"), read_records(Workdir(clean))
+    steps = len(split.train) // 4
+    assert [r["epoch"] for r in records] == list(range(1, EPOCHS + 1))
+    assert [r["step"] for r in records] == [steps * e for e in range(1, EPOCHS + 1)]
+    assert records[-1]["learning_rate"] == pytest.approx(
+        1e-3 * 0.1 ** ((records[-1]["step"] - 1) / records[-1]["step"])
+    )
+    for side in ("train", "val"):
+        assert set(records[0][side]) == {"loss", "micro_iou", "micro_dice", "pixel_accuracy"}
+    assert records[-1]["train"]["loss"] < records[0]["train"]["loss"]
+    chosen = json.loads((clean / "threshold.json").read_text())
+    best = max(records, key=lambda r: r["val"]["micro_iou"])
+    assert chosen["checkpoint_step"] == best["step"]
+    assert chosen["micro_iou"] == max(chosen["curve"].values()) == chosen["curve"][f"{chosen['threshold']:.2f}"]
+    with Checkpoints(clean / "checkpoints", read_only=True) as checkpoints:
+        assert set(checkpoints.steps()) == {best["step"], records[-2]["step"], records[-1]["step"]}
+
+
+def test_a_finished_run_says_so_and_changes_nothing(clean, tiny_data, capsys):
+    before = {p: p.stat().st_mtime_ns for p in (clean / "checkpoints").rglob("*")} | {
+        p: p.read_bytes() for p in clean.iterdir() if p.suffix in (".png", ".jsonl", ".json")
+    }
+    assert train.main(options(clean, tiny_data)) == 0
+    assert "was finished before" in capsys.readouterr().out
+    after = {p: p.stat().st_mtime_ns for p in (clean / "checkpoints").rglob("*")} | {
+        p: p.read_bytes() for p in clean.iterdir() if p.suffix in (".png", ".jsonl", ".json")
+    }
+    assert after == before
+
+
+def test_workdir_alone_is_enough_to_resume(clean, capsys):
+    assert train.main(["--workdir", str(clean)]) == 0
+    assert "was finished before" in capsys.readouterr().out
+
+
+def test_another_configuration_is_refused(clean, tiny_data):
+    with pytest.raises(UserError, match=r"--model\.width 4 \(it has 2\)"):
+        train.main(options(clean, tiny_data, "--model.width", 4))
+
+
+def test_other_data_are_refused(clean, tmp_path, raw_phantom):
+    from unet_jax.data.arrays import build
+
+    build(raw_phantom, tmp_path / "d", size=32, mask_rule="any", progress=False)
+    with pytest.raises(UserError, match="was trained on data with digest"):
+        train.main(options(clean, tmp_path / "d"))
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_equals_the_clean_run(clean, tiny_data, tmp_path):
+    """The clean run streams by tf.data, this one holds its arrays on the device: the same batches, the same result."""
+    argv = options(tmp_path / "run", tiny_data, "--loader.pipeline", "device")
+    with started(argv) as process:
+        wait_for(process, f"epoch 3/{EPOCHS}")
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert len(read_records(Workdir(tmp_path / "run"))) < EPOCHS
+    assert train.main(argv) == 0
+    assert_same_run(tmp_path / "run", clean)
+
+
+@pytest.mark.slow
+def test_sigterm_from_outside_saves_and_exits_75(tiny_data, tmp_path):
+    argv = options(tmp_path / "run", tiny_data)
+    with started(argv) as process:
+        wait_for(process, f"epoch 2/{EPOCHS}")
+        process.terminate()
+        assert "SIGTERM: saved" in process.stdout.read()
+    assert process.returncode == 75
+    step, _ = final_variables(tmp_path / "run")
+    assert step >= read_records(Workdir(tmp_path / "run"))[1]["step"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_interrupted_within_an_epoch_and_resumed_equals_the_clean_run(
+    clean, tiny_data, tmp_path, monkeypatch, capsys, number
+):
+    """The sums of the broken epoch are kept: its line in metrics.jsonl is that of the clean run."""
+    from unet_jax import fit
+
+    plain, workdir = fit._Run._settled_loss, tmp_path / "run"
+
+    def signalled(run, pending):
+        if pending[0][0] == 1:
+            os.kill(os.getpid(), number)
+        return plain(run, pending)
+
+    monkeypatch.setattr(fit._Run, "_settled_loss", signalled)
+    argv = options(workdir, tiny_data)
+    assert train.main(argv) == 75
+    assert f"{number.name}: saved" in capsys.readouterr().out
+    step, _ = final_variables(workdir)
+    assert 0 < step < read_records(Workdir(clean))[0]["step"]
+    assert read_records(Workdir(workdir)) == []
+    monkeypatch.undo()
+    assert train.main(argv) == 0
+    assert_same_run(workdir, clean)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tiny_data, tmp_path, monkeypatch):
+    from unet_jax import fit
+
+    plain, poisoned_from = fit.make_train_step, 12
+
+    def make(config, tx):
+        step = plain(config, tx)
+
+        def poisoned(state, batch, key):
+            if int(state.step) >= poisoned_from:
+                batch = batch._replace(images=batch.images * float("nan"))
+            return step(state, batch, key)
+
+        return poisoned
+
+    monkeypatch.setattr(fit, "make_train_step", make)
+    workdir = tmp_path / "run"
+    steps = None
+    with pytest.raises(RunError, match=rf"loss is nan at steps? {poisoned_from}\b.*checkpoint of step \d+ is kept"):
+        train.main(options(workdir, tiny_data, epochs=5))
+    records = read_records(Workdir(workdir))
+    steps = records[0]["step"]
+    step, variables = final_variables(workdir)
+    assert step == steps * (poisoned_from // steps) and len(records) == poisoned_from // steps
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(variables))
+
+
+def test_early_stopping(tiny_data, tmp_path, capsys):
+    """With a learning rate of nothing the first epoch stays the best."""
+    argv = options(
+        tmp_path / "run", tiny_data, "--optim.learning-rate", "1e-30", "--optim.final-learning-rate", "1e-30"
+    )
+    argv[argv.index("--optim.early-stopping") + 1] = "2"
+    # The running statistics still move; without them validation stays as it is.
+    assert train.main([*argv, "--model.norm", "none"]) == 0
+    assert [r["epoch"] for r in read_records(Workdir(tmp_path / "run"))] == [1, 2, 3]
+    assert "3 epochs" in capsys.readouterr().out
+
+
+def test_size_that_does_not_fit_the_network(tiny_data, tmp_path):
+    with pytest.raises(UserError, match="image is 32x32; both sides must be multiples of 64"):
+        train.main(["--workdir", str(tmp_path / "run"), "--data", str(tiny_data), "--model.levels", "6"])
+
+
+def test_wrong_usage_exits_2(tmp_path, capsys):
+    with pytest.raises(SystemExit) as e:
+        train.main(["--workdir", str(tmp_path / "run"), "--model.width", "wide"])
+    assert e.value.code == 2
+    assert not Path(tmp_path / "run").exists()

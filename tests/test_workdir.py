@@ -1,0 +1,350 @@
+"""Opening a workdir: configuration, data, split and records, new and resumed."""
+
+import json
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from unet_jax import workdir as module
+from unet_jax.config import Config, PhantomConfig, SplitConfig, UserError, preset, read_config, to_json
+from unet_jax.data.arrays import Arrays
+from unet_jax.data.splits import load_split, make_split
+from unet_jax.workdir import (
+    Workdir,
+    append_record,
+    check_digest,
+    cut_records,
+    open_data,
+    open_split,
+    read_records,
+    settle_config,
+    store_absolute,
+    write_text,
+)
+
+CONFIG = preset("demo", "/d")
+
+
+def dataset(digest="0123456789abcdef", fold=0) -> Arrays:
+    """Eight patients of two slices, meningioma and pituitary by turns."""
+    n = 16
+    return Arrays(
+        path=Path("/data"),
+        info={"size": 4, "mask_rule": "area", "digest": digest},
+        images=np.arange(n * 16, dtype=np.int16).reshape(n, 4, 4),
+        masks=np.zeros((n, 4, 4), np.uint8),
+        slices=np.arange(1, n + 1),
+        labels=np.tile(np.array([1, 1, 3, 3], np.int32), n // 4),
+        pids=np.repeat([f"p{i}" for i in range(n // 2)], 2),
+        folds=np.full(n, fold),
+        heights=np.full(n, 4),
+        widths=np.full(n, 4),
+        tumor_pixels=np.zeros(n, int),
+        p1=np.zeros(n, np.float32),
+        p99=np.ones(n, np.float32),
+        sources=[f"{i}.mat" for i in range(1, n + 1)],
+    )
+
+
+def silent(line: str) -> None:
+    pass
+
+
+@pytest.fixture
+def workdir(tmp_path) -> Workdir:
+    return Workdir(tmp_path / "runs" / "a")
+
+
+@pytest.fixture
+def begun(workdir) -> Workdir:
+    """The workdir of a run of CONFIG on the dataset."""
+    settle_config(workdir, CONFIG)
+    open_split(workdir, CONFIG, dataset(), silent)
+    return workdir
+
+
+# Names
+
+
+def test_names_that_scripts_rely_on():
+    workdir = Workdir(Path("w"))
+    names = ("config", "split", "metrics", "checkpoints", "threshold", "history", "gallery")
+    assert [getattr(workdir, name).as_posix() for name in names] == [
+        "w/config.json",
+        "w/split.json",
+        "w/metrics.jsonl",
+        "w/checkpoints",
+        "w/threshold.json",
+        "w/history.png",
+        "w/gallery.png",
+    ]
+    assert workdir.data(Config(data="some/where")) == Path("some/where")
+    assert workdir.data(Config()) == Path("w/data")
+
+
+def test_data_are_stored_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert store_absolute(Config(data="d")) == Config(data=str(tmp_path.resolve() / "d"))
+    assert store_absolute(Config()) == Config()
+
+
+# Configuration
+
+
+def test_a_new_workdir_is_made(workdir):
+    settle_config(workdir, CONFIG)
+    assert workdir.path.is_dir()
+
+
+def test_the_same_configuration_is_accepted(begun):
+    settle_config(begun, CONFIG)
+    assert read_config(begun.config) == CONFIG
+
+
+def test_options_that_differ_are_named_with_both_values(begun):
+    before = begun.config.read_bytes()
+    other = replace(CONFIG, seed=3, model=replace(CONFIG.model, width=4, norm_momentum=0.9))
+    expected = (
+        f"{begun.path} holds a run of another configuration: --seed 3 (it has 0), --model.width 4 (it has 16), "
+        "--model.norm-momentum 0.9 (it has 0.8). Use another --workdir."
+    )
+    with pytest.raises(UserError, match=f"^{re.escape(expected)}$"):
+        settle_config(begun, other)
+    assert begun.config.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(CONFIG, preset="original"),
+        replace(CONFIG, optim=replace(CONFIG.optim, epochs=16)),
+        replace(CONFIG, loader=replace(CONFIG.loader, batch_size=17)),
+        replace(CONFIG, split=replace(CONFIG.split, seed=1)),
+    ],
+    ids=["preset", "epochs", "batch-size", "split"],
+)
+def test_every_other_option_counts(begun, other):
+    with pytest.raises(UserError, match="another configuration"):
+        settle_config(begun, other)
+
+
+def test_data_and_pipeline_may_change_and_are_stored(begun):
+    other = replace(CONFIG, data="/moved", loader=replace(CONFIG.loader, pipeline="device"))
+    settle_config(begun, other)
+    open_split(begun, other, dataset(), silent)
+    assert read_config(begun.config) == other
+
+
+def test_options_that_the_data_do_not_allow_can_be_mended(workdir):
+    wrong = replace(CONFIG, split=SplitConfig(kind="official"))
+    settle_config(workdir, wrong)
+    with pytest.raises(UserError, match=r"no fold from 1 to 5.* use --split\.kind patient"):
+        open_split(workdir, wrong, dataset(), silent)
+    assert not workdir.config.exists()
+    settle_config(workdir, CONFIG)
+    assert open_split(workdir, CONFIG, dataset(), silent).kind == "patient"
+
+
+def test_a_broken_stored_configuration_is_named(begun):
+    begun.config.write_text("{")
+    with pytest.raises(UserError, match=r"config\.json is not JSON"):
+        settle_config(begun, CONFIG)
+
+
+def test_a_file_in_the_place_of_the_workdir_is_named(tmp_path):
+    (tmp_path / "w").write_text("")
+    with pytest.raises(UserError, match=r"w is a file; --workdir must be a folder"):
+        settle_config(Workdir(tmp_path / "w"), CONFIG)
+
+
+# Split
+
+
+def test_a_split_is_drawn_once(workdir):
+    settle_config(workdir, CONFIG)
+    lines = []
+    split = open_split(workdir, CONFIG, dataset(), lines.append)
+    assert split == make_split(dataset(), CONFIG.split) == load_split(workdir.split)
+    assert lines == ["16 slices of 4x4 (mask rule area); split patient: 8 train, 4 validation, 4 test."]
+    assert read_config(workdir.config) == CONFIG
+    stamp = workdir.split.stat().st_ino
+    assert open_split(workdir, CONFIG, dataset(), silent) == split
+    assert workdir.split.stat().st_ino == stamp
+
+
+def test_the_stored_split_is_the_one_used(begun):
+    # As a later version of the program could draw another one.
+    stored = json.loads(begun.split.read_text())
+    stored["train"], stored["val"] = stored["val"], stored["train"]
+    begun.split.write_text(json.dumps(stored))
+    assert open_split(begun, CONFIG, dataset(), silent).train == stored["train"]
+
+
+def test_a_split_without_a_configuration_is_drawn_anew(begun):
+    begun.config.unlink()
+    other = replace(CONFIG, split=SplitConfig(kind="slice"))
+    settle_config(begun, other)
+    assert open_split(begun, other, dataset(), silent).kind == "slice"
+
+
+def test_the_slice_split_says_how_many_patients_straddle(workdir):
+    config = replace(CONFIG, split=SplitConfig(kind="slice", test_fraction=0.5))
+    settle_config(workdir, config)
+    lines = []
+    split = open_split(workdir, config, dataset(), lines.append)
+    # Slices 1 and 2 are p0's, 3 and 4 p1's, and so on.
+    straddling = {(s - 1) // 2 for s in split.train} & {(s - 1) // 2 for s in split.val}
+    assert straddling
+    assert lines[1:] == [
+        f"{len(straddling)} patients have slices both in training and in validation, which is also test."
+    ]
+
+
+def test_other_data_are_refused_and_not_stored(begun):
+    other = replace(CONFIG, data="/other")
+    settle_config(begun, other)
+    with pytest.raises(UserError, match=r"was trained on data with digest 0123456789ab, /data has fedcba987654\."):
+        open_split(begun, other, dataset(digest="fedcba9876543210"), silent)
+    assert read_config(begun.config) == CONFIG
+
+
+def test_check_digest():
+    split = make_split(dataset(), SplitConfig())
+    check_digest(Workdir(Path("w")), split, dataset())
+    with pytest.raises(UserError, match=r"^w was trained on .* Give the folder it was trained on as --data\.$"):
+        check_digest(Workdir(Path("w")), split, dataset(digest="0123456789abcdee"))
+
+
+# Data
+
+
+def test_the_phantom_is_made_once_and_leaves_nothing_else(workdir, monkeypatch, capsys):
+    monkeypatch.setattr(module, "PhantomConfig", lambda: PhantomConfig(patients=1))
+    settle_config(workdir, Config())
+    lines = []
+    arrays = open_data(workdir, Config(), lines.append)
+    assert lines == ["Making the phantom: 1 patients."]
+    assert arrays.path == workdir.path / "data" and arrays.size == 64 and arrays.info["counts"]["patients"] == 1
+    assert [p.name for p in workdir.path.iterdir()] == ["data"]
+    again = open_data(workdir, Config(), lines.append)
+    assert len(lines) == 1 and again.digest == arrays.digest
+
+
+def test_given_data_are_opened_and_nothing_is_made(workdir, tmp_path):
+    settle_config(workdir, CONFIG)
+    with pytest.raises(UserError, match=r"nowhere is not a converted dataset"):
+        open_data(workdir, replace(CONFIG, data=str(tmp_path / "nowhere")), silent)
+    assert list(workdir.path.iterdir()) == []
+
+
+# Records
+
+
+def record(epoch, step=None):
+    return {"epoch": epoch, "step": 10 * epoch if step is None else step, "val": {"micro_iou": 0.1 * epoch}}
+
+
+@pytest.fixture
+def recorded(workdir) -> Workdir:
+    """Three epochs of ten steps."""
+    workdir.path.mkdir(parents=True)
+    for epoch in (1, 2, 3):
+        append_record(workdir, record(epoch))
+    return workdir
+
+
+def test_records_come_back_in_order(workdir, recorded):
+    assert read_records(workdir) == [record(1), record(2), record(3)]
+    assert workdir.metrics.read_text().count("\n") == 3
+
+
+def test_no_file_is_no_records(workdir):
+    assert read_records(workdir) == []
+
+
+def test_figures_that_are_not_finite_come_back(workdir):
+    workdir.path.mkdir(parents=True)
+    append_record(workdir, {"epoch": 1, "step": 1, "loss": float("inf")})
+    assert read_records(workdir)[0]["loss"] == float("inf")
+
+
+@pytest.mark.parametrize("torn", [b'{"epoch": 4, "st', b"{", b"\xff\xfe\x00"])
+def test_a_torn_last_line_is_left_out(recorded, torn):
+    with recorded.metrics.open("ab") as f:
+        f.write(torn)
+    assert read_records(recorded) == [record(1), record(2), record(3)]
+    cut_records(recorded, 30)
+    append_record(recorded, record(4))
+    assert read_records(recorded) == [record(1), record(2), record(3), record(4)]
+
+
+def test_a_last_line_without_its_end_of_line_is_whole(recorded):
+    recorded.metrics.write_text(recorded.metrics.read_text().removesuffix("\n"))
+    assert read_records(recorded) == [record(1), record(2), record(3)]
+    cut_records(recorded, 30)
+    assert recorded.metrics.read_text().endswith("}\n")
+
+
+def test_a_broken_line_in_the_middle_is_named(recorded):
+    lines = recorded.metrics.read_text().splitlines()
+    recorded.metrics.write_text("\n".join([lines[0], lines[1][:-5], lines[2]]) + "\n")
+    with pytest.raises(UserError, match=r"metrics\.jsonl line 2 is not JSON"):
+        read_records(recorded)
+
+
+@pytest.mark.parametrize(("step", "epochs"), [(30, [1, 2, 3]), (29, [1, 2]), (20, [1, 2]), (10, [1]), (9, []), (0, [])])
+def test_records_are_cut_to_a_step(recorded, step, epochs):
+    assert [r["epoch"] for r in cut_records(recorded, step)] == epochs
+    assert [r["epoch"] for r in read_records(recorded)] == epochs
+
+
+# Files
+
+
+def test_write_text_replaces(tmp_path):
+    path = tmp_path / "a.json"
+    write_text(path, "old")
+    write_text(path, "new")
+    assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("old", [None, "old"])
+@pytest.mark.parametrize("fails", ["fsync", "replace"])
+def test_a_failing_write_leaves_what_was_there(tmp_path, monkeypatch, old, fails):
+    path = tmp_path / "a.json"
+    if old is not None:
+        path.write_text(old)
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(*(os, "fsync", full) if fails == "fsync" else (Path, "replace", full))
+    with pytest.raises(OSError, match="No space left"):
+        write_text(path, "new")
+    assert (path.read_text() if path.exists() else None) == old
+
+
+def test_a_failing_write_does_not_stop_the_next_one(tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            write_text(tmp_path / "a.json", "a longer text")
+    write_text(tmp_path / "a.json", "short")
+    assert (tmp_path / "a.json").read_text() == "short"
+
+
+def test_a_failing_write_keeps_the_stored_configuration(begun, monkeypatch):
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        open_split(begun, replace(CONFIG, data="/moved"), dataset(), silent)
+    assert begun.config.read_text() == to_json(CONFIG)

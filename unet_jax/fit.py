@@ -1,0 +1,252 @@
+"""The training loop: steps, validation, checkpoints, logs, resume."""
+
+import math
+import signal
+import sys
+import time
+from collections import deque
+from dataclasses import dataclass, replace
+from types import FrameType
+from typing import Any
+
+import jax
+from tqdm import tqdm
+
+from unet_jax.config import Config, RunError
+from unet_jax.data.arrays import Arrays
+from unet_jax.data.pipeline import Order, choose_pipeline, eval_batches, train_batches
+from unet_jax.data.splits import Split
+from unet_jax.scoring.metrics import Counts, dice, iou, pixel_accuracy
+from unet_jax.training.checkpoint import Checkpoints
+from unet_jax.training.losses import loss_value
+from unet_jax.training.steps import (
+    Sums,
+    TrainState,
+    all_finite,
+    base_key,
+    init_state,
+    learning_rate,
+    make_eval_step,
+    make_optimizer,
+    make_train_step,
+)
+from unet_jax.workdir import Record, Say, Workdir, append_record, cut_records
+
+IN_FLIGHT = 2
+"""Steps dispatched ahead of the one waited for: enough to keep the device busy, few enough to stop at once."""
+
+
+class Interrupts:
+    """Ctrl-C and SIGTERM as a flag; a second one ends the process as if there were no handler."""
+
+    def __init__(self) -> None:
+        self.received: str | None = None
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> "Interrupts":
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._previous[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.received = signal.Signals(number).name
+        signal.signal(number, self._previous[number])
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """How training ended."""
+
+    records: list[Record]
+    """All lines of metrics.jsonl."""
+    preempted: bool
+    """Stopped by a signal, with a checkpoint saved."""
+    was_finished: bool
+    """There was nothing left to train."""
+
+
+def fit(workdir: Workdir, config: Config, arrays: Arrays, split: Split, interrupts: Interrupts, say: Say) -> Fitted:
+    """Train, or go on from the newest checkpoint, until the last epoch, early stopping or an interrupt.
+
+    Raises:
+        RunError: the loss or a parameter is not finite; the last good checkpoint stays.
+        UserError: a checkpoint is damaged or of another network.
+    """
+    pipeline, note = choose_pipeline(config.loader)
+    if note:
+        say(note)
+    order = Order(split.rows(arrays, "train"), config.loader.batch_size, config.seed)
+    state = init_state(config, arrays.size, make_optimizer(config.optim, order.steps_per_epoch))
+    with Checkpoints(workdir.checkpoints) as checkpoints:
+        newest = checkpoints.latest()
+        if newest is not None:
+            state = checkpoints.restore(newest, like=state)
+        records = cut_records(workdir, newest or 0)
+        if _is_over(config, records):
+            return Fitted(records, preempted=False, was_finished=True)
+        if newest is not None:
+            say(f"Resuming {workdir.path} at step {newest}, epoch {newest // order.steps_per_epoch + 1}.")
+        run = _Run(workdir, config, arrays, split, order, checkpoints, interrupts, say)
+        return run.train(state, records, pipeline)
+
+
+def best_record(records: list[Record]) -> Record | None:
+    """The epoch with the highest validation IoU, the first of equals; None where there is none."""
+    return max(records, key=lambda r: r["val"]["micro_iou"], default=None)
+
+
+def _is_over(config: Config, records: list[Record]) -> bool:
+    best = best_record(records)
+    if best is None:
+        return False
+    done, patience = records[-1]["epoch"], config.optim.early_stopping
+    return done >= config.optim.epochs or bool(patience and done - best["epoch"] >= patience)
+
+
+class _Run:
+    """One process's share of a training run: what stays the same from step to step."""
+
+    def __init__(
+        self,
+        workdir: Workdir,
+        config: Config,
+        arrays: Arrays,
+        split: Split,
+        order: Order,
+        checkpoints: Checkpoints,
+        interrupts: Interrupts,
+        say: Say,
+    ) -> None:
+        self.workdir, self.config, self.arrays, self.order = workdir, config, arrays, order
+        self.checkpoints, self.interrupts, self.say = checkpoints, interrupts, say
+        self.val_rows = split.rows(arrays, "val")
+        self.schedule = learning_rate(config.optim, order.steps_per_epoch)
+        self.train_step = make_train_step(config, make_optimizer(config.optim, order.steps_per_epoch))
+        self.eval_step = make_eval_step(config)
+        self.key = base_key(config.seed)
+
+    def train(self, state: TrainState, records: list[Record], pipeline: str) -> Fitted:
+        from tensorboardX import SummaryWriter
+
+        epochs, length = self.config.optim.epochs, self.order.steps_per_epoch
+        start = int(state.step)
+        batches = train_batches(self.arrays, self.order, start, epochs * length, pipeline)
+        began = time.monotonic()
+        with SummaryWriter(str(self.workdir.path), purge_step=len(records) + 1) as board:
+            for epoch in range(start // length + 1, epochs + 1):
+                epoch_began = time.monotonic()
+                state = self._epoch(state, epoch, batches)
+                if self.interrupts.received and int(state.step) < epoch * length:
+                    self._check_finite(state)
+                    self.checkpoints.save(int(state.step), state, None)
+                    return Fitted(records, preempted=True, was_finished=False)
+                record = self._record(state, epoch, time.monotonic() - epoch_began)
+                self._check_finite(state, record["val"]["loss"])
+                append_record(self.workdir, record)
+                records = records + [record]
+                state = replace(state, sums=Sums.zeros())
+                self.checkpoints.save(int(state.step), state, record["val"]["micro_iou"])
+                self._show(record, began, start, board)
+                if _is_over(self.config, records):
+                    break
+                if self.interrupts.received:
+                    return Fitted(records, preempted=True, was_finished=False)
+        return Fitted(records, preempted=False, was_finished=False)
+
+    def _epoch(self, state: TrainState, epoch: int, batches: Any) -> TrainState:
+        """Steps until the epoch's end or an interrupt; on return all of them are done."""
+        length = self.order.steps_per_epoch
+        pending: deque[tuple[int, Any]] = deque()
+        step = int(state.step)
+        bar = tqdm(
+            total=length,
+            initial=step % length,
+            desc=f"epoch {epoch}/{self.config.optim.epochs}",
+            unit="step",
+            disable=not sys.stderr.isatty(),
+            leave=False,
+        )
+        with bar:
+            while step < epoch * length and not self.interrupts.received:
+                state, loss = self.train_step(state, next(batches), self.key)
+                pending.append((step, loss))
+                step += 1
+                if len(pending) > IN_FLIGHT:
+                    bar.set_postfix(loss=f"{self._settled_loss(pending):.4f}", refresh=False)
+                bar.update()
+            while pending:
+                self._settled_loss(pending)
+        return state
+
+    def _settled_loss(self, pending: deque[tuple[int, Any]]) -> float:
+        """Wait for the oldest step under way; RunError if its loss is not finite."""
+        step, loss = pending.popleft()
+        value = float(loss)
+        if not math.isfinite(value):
+            later = [s for s, other in pending if not math.isfinite(float(other))]
+            steps = ", ".join(str(s) for s in [step, *later])
+            raise self._not_finite(f"the loss is {value} at step{'s' if later else ''} {steps}")
+        return value
+
+    def _not_finite(self, what: str) -> RunError:
+        newest = self.checkpoints.latest()
+        kept = "No checkpoint was saved yet" if newest is None else f"The checkpoint of step {newest} is kept"
+        return RunError(
+            f"{what}. {kept}. Try a smaller --optim.learning-rate or --optim.clip-norm 1, in another --workdir."
+        )
+
+    def _check_finite(self, state: TrainState, val_loss: float = 0.0) -> None:
+        """Raise RunError rather than let a spoilt state be saved."""
+        if not (math.isfinite(val_loss) and bool(all_finite((state.params, state.batch_stats)))):
+            raise self._not_finite(f"a weight or the validation loss is not finite after step {int(state.step)}")
+
+    def _record(self, state: TrainState, epoch: int, seconds: float) -> Record:
+        losses, counts = None, None
+        for batch in eval_batches(self.arrays, self.val_rows, self.config.loader.batch_size):
+            batch_losses, batch_counts = self.eval_step(state.params, state.batch_stats, batch)
+            losses = batch_losses if losses is None else losses + batch_losses
+            counts = batch_counts if counts is None else counts + batch_counts
+        assert losses is not None and counts is not None, "a split has no empty side"
+        sums = jax.device_get(state.sums)
+        step = int(state.step)
+        return {
+            "epoch": epoch,
+            "step": step,
+            "learning_rate": float(jax.device_get(self.schedule(step - 1))),
+            "seconds": round(seconds, 3),
+            "train": _scores(float(sums.loss) / int(sums.steps), sums.counts),
+            "val": _scores(float(loss_value(losses, self.config.loss)), jax.device_get(counts)),
+        }
+
+    def _show(self, record: Record, began: float, start: int, board: Any) -> None:
+        epoch, epochs = record["epoch"], self.config.optim.epochs
+        rate = (time.monotonic() - began) / (record["step"] - start)
+        left = rate * (epochs * self.order.steps_per_epoch - record["step"])
+        train, val = record["train"], record["val"]
+        self.say(
+            f"epoch {epoch}/{epochs}  loss {train['loss']:.4f}  IoU {train['micro_iou']:.4f}  "
+            f"val loss {val['loss']:.4f}  val IoU {val['micro_iou']:.4f}  "
+            f"{record['seconds']:.1f} s, about {_duration(left)} left"
+        )
+        for side in ("train", "val"):
+            for name, value in record[side].items():
+                board.add_scalar(f"{name}/{side}", value, epoch)
+        board.add_scalar("learning_rate", record["learning_rate"], epoch)
+
+
+def _scores(loss: float, counts: Counts) -> dict[str, float]:
+    return {
+        "loss": loss,
+        "micro_iou": float(iou(counts)),
+        "micro_dice": float(dice(counts)),
+        "pixel_accuracy": float(pixel_accuracy(counts)),
+    }
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"
