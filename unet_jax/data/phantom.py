@@ -7,6 +7,8 @@ dark core and dark oedema about them; pituitary tumours are small and sit at the
 are as bright as tumours, as in a real slice.
 """
 
+import functools
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -22,6 +24,7 @@ from unet_jax.config import UserError
 from unet_jax.data import phantom_axial, phantom_coronal, phantom_files, phantom_sagittal
 from unet_jax.data.phantom_draw import SIDE, Drawing, Points, Pose, Scene, ellipse, fill_rule, grow, normals, paint
 from unet_jax.data.phantom_parts import CSF, View
+from unet_jax.data.workers import start_pool
 
 MENINGIOMA, GLIOMA, PITUITARY = 1, 2, 3
 FOLDS = 5
@@ -29,6 +32,7 @@ CORNERS = 48
 """Corners of a tumour's outline."""
 SMALL_EVERY = 10
 """One patient in so many was scanned at half the resolution."""
+PATIENTS_WORTH_A_PROCESS = 16
 
 VIEWS = phantom_axial.VIEWS | phantom_coronal.VIEWS | phantom_sagittal.VIEWS
 """Planes and levels by name."""
@@ -150,10 +154,11 @@ def write_phantom(out: Path, patients: int, seed: int, zip: bool = False) -> int
     data = out / "data"
     data.mkdir(parents=True, exist_ok=True)
     files, folds = [], []
-    for k in tqdm(range(patients), desc="phantom", unit="patient", disable=None):
-        for s in patient_slices(seed, k):
+    bar = tqdm(_all_patients(seed, patients), "phantom", patients, unit="patient", disable=None)
+    for k, contents in enumerate(bar):
+        for content in contents:
             files.append(data / f"{len(files) + 1}.mat")
-            files[-1].write_bytes(phantom_files.slice_bytes(s.image, s.mask, s.border, s.label, s.pid))
+            files[-1].write_bytes(content)
             folds.append(k // 3 % FOLDS + 1)  # a fold gets all three types
     others = [out / "cvind.mat", out / "README.txt"]
     others[0].write_bytes(phantom_files.folds_bytes(np.array(folds)))
@@ -161,6 +166,21 @@ def write_phantom(out: Path, patients: int, seed: int, zip: bool = False) -> int
     if zip:
         phantom_files.write_archive(out / "figshare.zip", files, others)
     return len(files)
+
+
+def _all_patients(seed: int, patients: int) -> Iterator[list[bytes]]:
+    draw = functools.partial(_patient_files, seed)
+    workers = min(os.cpu_count() or 1, 1 + patients // PATIENTS_WORTH_A_PROCESS)
+    if workers == 1:
+        yield from map(draw, range(patients))
+        return
+    with start_pool(workers) as pool:
+        yield from pool.map(draw, range(patients))
+
+
+def _patient_files(seed: int, patient: int) -> list[bytes]:
+    slices = patient_slices(seed, patient)
+    return [phantom_files.slice_bytes(s.image, s.mask, s.border, s.label, s.pid) for s in slices]
 
 
 def patient_slices(seed: int, patient: int) -> Iterator[PhantomSlice]:

@@ -2,15 +2,12 @@
 
 import functools
 import hashlib
-import multiprocessing
 import os
-import signal
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +18,7 @@ from jaxtyping import Int16, UInt8
 from unet_jax.config import MaskRule
 from unet_jax.data import figshare, resize
 from unet_jax.data.figshare import SliceError
+from unet_jax.data.workers import start_pool
 
 MAX_WORKERS = 4
 """More would gain little, and each costs some 60 MB of memory."""
@@ -95,7 +93,7 @@ def convert_slices(
     waiting = deque(paths)
     running: deque[tuple[Path, Future[Row | SliceError]]] = deque()
     while waiting or running:
-        pool = _pool(workers)
+        pool = start_pool(workers)
         try:
             while waiting or running:
                 while waiting and len(running) < WINDOW * workers:
@@ -114,31 +112,12 @@ def convert_slices(
 
 
 def _convert_alone(convert: functools.partial[Row | SliceError], path: Path) -> Row | SliceError:
-    with _pool(1) as pool:
+    with start_pool(1) as pool:
         pool.submit(os.getpid).result()  # a process that cannot even start is not the file's fault
         try:
             return pool.submit(convert, path).result()
         except BrokenProcessPool:
             return SliceError(path, "reading it crashed the process that read it")
-
-
-def _pool(workers: int) -> ProcessPoolExecutor:
-    # spawn: a process forked after jax has started its threads may hang.
-    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_start_worker)
-
-
-def _start_worker() -> None:
-    # Ctrl-C reaches every process of a terminal; the parent alone decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
-
-
-def _exit_with_parent() -> None:
-    """A parent that was killed cannot stop its workers, and they would wait for it for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None, "runs in a worker"
-    parent.join()
-    os._exit(1)
 
 
 def reported(rows: Iterable[Row | SliceError], total: int, progress: bool) -> Iterator[Row | SliceError]:
