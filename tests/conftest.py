@@ -1,12 +1,20 @@
 """Settings that must stand before jax is imported, and the data that the tests of the whole path share."""
 
+import atexit
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    # Many tests, and the processes that they start, compile the same small networks: once is enough.
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="unet-jax-tests-")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
@@ -36,10 +44,11 @@ def trained(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     workdir = tmp_path_factory.mktemp("trained") / "run"
     small = {
-        "model.width": 4,
+        "model.width": 8,
         "model.levels": 2,
         "loader.batch-size": 4,
-        "optim.epochs": 12,
+        "optim.epochs": 30,
+        "optim.learning-rate": 0.005,
         "loader.pipeline": "device",
     }
     options = [text for name, value in small.items() for text in (f"--{name}", str(value))]

@@ -99,7 +99,8 @@ def test_preset_original_is_the_notebooks_recipe():
 def test_preset_demo_is_smaller_and_otherwise_the_same():
     original, demo = flatten(preset("original")), flatten(preset("demo"))
     differ = {name for name in original if original[name] != demo[name]}
-    assert differ == {"preset", "model.width", "optim.epochs", "loader.batch-size"}
+    training = {"optim.epochs", "optim.learning-rate", "optim.final-learning-rate", "loader.batch-size"}
+    assert differ == {"preset", "model.width", "model.norm"} | training
     assert demo["preset"] == "demo" and demo["split.kind"] == "patient"
 
 

@@ -26,8 +26,8 @@ def summary(workdir, split):
 def test_scores_agree_with_scikit_learn(trained, tiny_data):
     assert evaluate(trained, "--split", "test") == 0
     arrays, split, predictor = open_arrays(tiny_data), load_split(trained / "split.json"), Predictor.open(trained)
-    rows = split.rows(arrays, "test")
-    slices = [arrays.network_slice(int(r)) for r in rows]
+    rows = [int(r) for r in split.rows(arrays, "test")]
+    slices = [arrays.network_slice(r) for r in rows]
     truth, pred, native_truth, native_pred = [], [], [], []
     for r, probs in zip(rows, predictor.stream_network(slices), strict=True):
         mask = arrays.native_mask(r)

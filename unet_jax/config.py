@@ -148,7 +148,7 @@ class Config:
 class PhantomConfig:
     """The embedded data."""
 
-    patients: int = 48
+    patients: int = 64
     """Number of patients, spread evenly over the three tumour types."""
     seed: int = 0
 
@@ -174,9 +174,9 @@ def preset(name: PresetName, data: str | None = None) -> Config:
         return Config(
             preset="demo",
             data=data,
-            model=ModelConfig(width=16),
-            optim=OptimConfig(epochs=15),
-            loader=LoaderConfig(batch_size=16),
+            model=ModelConfig(width=16, norm="conv"),
+            optim=OptimConfig(epochs=14, learning_rate=5e-3, final_learning_rate=3e-4),
+            loader=LoaderConfig(batch_size=8),
         )
     return Config(preset="original", data=data)
 
