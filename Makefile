@@ -26,8 +26,8 @@ lint: $(call installed,test dev)
 	$(VENV)/bin/python -m basedpyright --pythonpath $(VENV)/bin/python
 
 $(VENV)/bin/python:
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV) || { rm -f $@; echo 'Give a Python with venv, such as apt install python3-venv'; exit 1; }
 
 $(VENV)/.installed-%: pyproject.toml | $(VENV)/bin/python
-	$(VENV)/bin/python -m pip install -e '.[$(call concat,$(filter-out core,$(subst -, ,$*)),$(comma))]'
+	$(VENV)/bin/python -m pip install -e '.$(addprefix [,$(addsuffix ],$(call concat,$(filter-out core,$(subst -, ,$*)),$(comma))))'
 	touch $@

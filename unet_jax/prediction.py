@@ -15,7 +15,7 @@ from jaxtyping import Float, Shaped, UInt8
 from unet_jax.config import UserError
 from unet_jax.data.image_io import ImageError, read_image, to_display, write_mask, write_overlay, write_probs
 from unet_jax.predictor import Predictor
-from unet_jax.scoring.summary import apply_threshold
+from unet_jax.scoring.metrics import apply_threshold
 
 TABLE = "predictions.csv"
 THREADS = min(4, os.cpu_count() or 1)
