@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -86,6 +87,23 @@ def test_threshold_and_checkpoint_can_be_given(trained, capsys):
         evaluate(trained, "--threshold", 1.5)
     with pytest.raises(UserError, match="--checkpoint is 3; expected best, latest or one of the steps"):
         evaluate(trained, "--checkpoint", 3)
+
+
+def test_another_checkpoint_leaves_the_stored_threshold(trained, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(trained, workdir)
+    stored = (workdir / "threshold.json").read_text()
+    steps = sorted(int(p.name) for p in (workdir / "checkpoints").iterdir() if p.is_dir() and p.name.isdecimal())
+    other = next(s for s in steps if s != json.loads(stored)["checkpoint_step"])
+    evaluate(workdir, "--split", "val", "--checkpoint", other)
+    assert (workdir / "threshold.json").read_text() == stored
+    # Its own threshold was used all the same: the best that validation has for it.
+    got = summary(workdir, "val")["native"]["micro_iou"]
+    evaluate(workdir, "--split", "val", "--checkpoint", other, "--threshold", 0.5)
+    assert got >= summary(workdir, "val")["native"]["micro_iou"]
+    (workdir / "threshold.json").unlink()
+    evaluate(workdir, "--split", "val", "--checkpoint", other)
+    assert json.loads((workdir / "threshold.json").read_text())["checkpoint_step"] == other
 
 
 def test_another_dataset_only_as_a_whole(trained, raw_phantom, tmp_path):

@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from unet_jax.data.arrays import open_arrays
     from unet_jax.evaluation import choose_threshold, draw_gallery, score_slices
-    from unet_jax.predictor import Predictor, read_threshold
+    from unet_jax.predictor import Predictor, read_threshold, store_threshold
     from unet_jax.scoring.report import threshold_png
     from unet_jax.scoring.summary import patient_rows, slice_rows, summarize, write_csv, write_json
 
@@ -46,8 +46,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{arrays.path} is not the dataset that {options.workdir} was trained on, so --split {options.split} "
             "means nothing for it. Use --split all."
         )
-    if predictor.threshold_note and own_data:
-        choose_threshold(predictor, arrays, predictor.split.rows(arrays, "val"))
+    chosen = read_threshold(predictor.workdir)
+    stored = chosen is not None
+    if chosen is None or chosen["checkpoint_step"] != predictor.step:
+        chosen = choose_threshold(predictor, arrays, predictor.split.rows(arrays, "val")) if own_data else None
+        # A look at another checkpoint must not take the threshold from the one that predict uses.
+        if chosen is not None and (options.checkpoint == "best" or not stored):
+            store_threshold(predictor.workdir, chosen)
+    if chosen is not None and options.threshold is None:
+        predictor.threshold, predictor.threshold_note = chosen["threshold"], None
 
     scores = score_slices(predictor, arrays, predictor.split.rows(arrays, options.split))
     summary = summarize(scores, split=options.split, threshold=predictor.threshold, mask_rule=arrays.mask_rule)
@@ -56,8 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     write_json(out / "summary.json", summary)
     write_csv(out / "slices.csv", slice_rows(scores))
     write_csv(out / "patients.csv", patient_rows(scores))
-    chosen = read_threshold(predictor.workdir)
-    if chosen:
+    if chosen is not None:
         thresholds = [float(t) for t in chosen["curve"]]
         threshold_png(thresholds, list(chosen["curve"].values()), predictor.threshold, out / "threshold.png")
     draw_gallery(predictor, arrays, scores, out / "gallery.png")

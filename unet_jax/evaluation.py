@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Int64
@@ -10,7 +11,7 @@ from tqdm import tqdm
 from unet_jax.config import TUMORS
 from unet_jax.data.arrays import Arrays
 from unet_jax.data.resize import from_network, resize
-from unet_jax.predictor import Predictor, store_threshold
+from unet_jax.predictor import Predictor
 from unet_jax.scoring.metrics import apply_threshold, count_per_slice, dice
 from unet_jax.scoring.report import GalleryRow, gallery_png
 from unet_jax.scoring.summary import (
@@ -25,15 +26,16 @@ from unet_jax.scoring.summary import (
 Rows = Int64[np.ndarray, " n"]
 
 
-def choose_threshold(predictor: Predictor, arrays: Arrays, rows: Rows) -> None:
-    """Choose the predictor's threshold: the one of THRESHOLDS with the highest micro-IoU at native resolution.
-
-    It is stored in the run's threshold.json with the curve it was chosen from.
+def choose_threshold(predictor: Predictor, arrays: Arrays, rows: Rows) -> dict[str, Any]:
+    """The one of THRESHOLDS with the highest micro-IoU at native resolution.
 
     Args:
-        predictor: takes the threshold on.
+        predictor: of the run and the checkpoint that the threshold is for.
         arrays: the dataset of the run.
         rows: its validation rows.
+
+    Returns:
+        The content of threshold.json, with the curve it was chosen from.
     """
     counts = np.zeros((len(THRESHOLDS), 4), np.int64)
     for row, probs in _network_probs(predictor, arrays, rows, "threshold"):
@@ -41,7 +43,7 @@ def choose_threshold(predictor: Predictor, arrays: Arrays, rows: Rows) -> None:
         counts += threshold_counts(from_network(probs, mask.shape), mask)
     value, micro_iou = best_threshold(counts)
     curve = {f"{t:.2f}": float(i) for t, i in zip(THRESHOLDS, threshold_ious(counts), strict=True)}
-    store_threshold(predictor, value, micro_iou, curve)
+    return {"threshold": value, "checkpoint_step": predictor.step, "micro_iou": micro_iou, "curve": curve}
 
 
 def score_slices(predictor: Predictor, arrays: Arrays, rows: Rows) -> list[SliceScore]:

@@ -63,8 +63,6 @@ class Fitted:
 
     records: list[Record]
     """All lines of metrics.jsonl."""
-    preempted: bool
-    """Stopped by a signal, with a checkpoint saved."""
     was_finished: bool
     """There was nothing left to train."""
 
@@ -87,7 +85,7 @@ def fit(workdir: Workdir, config: Config, arrays: Arrays, split: Split, interrup
             state = checkpoints.restore(newest, like=state)
         records = cut_records(workdir, newest or 0)
         if _is_over(config, records):
-            return Fitted(records, preempted=False, was_finished=True)
+            return Fitted(records, was_finished=True)
         if newest is not None:
             say(f"Resuming {workdir.path} at step {newest}, epoch {newest // order.steps_per_epoch + 1}.")
         run = _Run(workdir, config, arrays, split, order, checkpoints, interrupts, say)
@@ -143,7 +141,7 @@ class _Run:
                 if self.interrupts.received and int(state.step) < epoch * length:
                     self._check_finite(state)
                     self.checkpoints.save(int(state.step), state, None)
-                    return Fitted(records, preempted=True, was_finished=False)
+                    return Fitted(records, was_finished=False)
                 record = self._record(state, epoch, time.monotonic() - epoch_began)
                 self._check_finite(state, record["val"]["loss"])
                 append_record(self.workdir, record)
@@ -154,8 +152,8 @@ class _Run:
                 if _is_over(self.config, records):
                     break
                 if self.interrupts.received:
-                    return Fitted(records, preempted=True, was_finished=False)
-        return Fitted(records, preempted=False, was_finished=False)
+                    return Fitted(records, was_finished=False)
+        return Fitted(records, was_finished=False)
 
     def _epoch(self, state: TrainState, epoch: int, batches: Any) -> TrainState:
         """Steps until the epoch's end or an interrupt; on return all of them are done."""

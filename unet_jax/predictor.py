@@ -123,18 +123,9 @@ def read_threshold(workdir: Workdir) -> dict[str, Any] | None:
         raise UserError(f"{workdir.threshold} is not JSON. Delete it; `unet_jax.eval` makes it anew.") from None
 
 
-def store_threshold(predictor: Predictor, value: float, micro_iou: float, curve: dict[str, float]) -> None:
-    """Write threshold.json, and have the predictor use the threshold in it.
-
-    Args:
-        predictor: of the run and the checkpoint that the threshold belongs to.
-        value: the threshold.
-        micro_iou: what it reached on validation, at native resolution.
-        curve: threshold, as text with two decimals, to micro-IoU.
-    """
-    content = {"threshold": value, "checkpoint_step": predictor.step, "micro_iou": micro_iou, "curve": curve}
-    write_text(predictor.workdir.threshold, json.dumps(content, indent=2) + "\n")
-    predictor.threshold, predictor.threshold_note = value, None
+def store_threshold(workdir: Workdir, chosen: dict[str, Any]) -> None:
+    """Write threshold.json, as `read_threshold` reads it."""
+    write_text(workdir.threshold, json.dumps(chosen, indent=2) + "\n")
 
 
 def _threshold(workdir: Workdir, step: int, given: float | None) -> tuple[float, str | None]:

@@ -48,7 +48,7 @@ def _train(path: Path, config: Config) -> int:
     from unet_jax.evaluation import choose_threshold, draw_gallery, score_slices
     from unet_jax.fit import Interrupts, best_record, fit
     from unet_jax.models.unet import check_size
-    from unet_jax.predictor import Predictor, read_threshold
+    from unet_jax.predictor import Predictor, read_threshold, store_threshold
     from unet_jax.scoring.report import history_png
     from unet_jax.workdir import Workdir, open_data, open_split, settle_config, store_absolute
 
@@ -62,13 +62,15 @@ def _train(path: Path, config: Config) -> int:
         fitted = fit(workdir, config, arrays, split, interrupts, say)
         if fitted.records:
             history_png(fitted.records, workdir.history)
-        if fitted.preempted:
+        if interrupts.received:
             say(f"{interrupts.received}: saved. Run the same command again to go on.")
             return cli.EXIT_PREEMPTED
         predictor = Predictor.open(path)
         rows = split.rows(arrays, "val")
         if not (fitted.was_finished and predictor.threshold_note is None and workdir.gallery.exists()):
-            choose_threshold(predictor, arrays, rows)
+            chosen = choose_threshold(predictor, arrays, rows)
+            store_threshold(workdir, chosen)
+            predictor.threshold = chosen["threshold"]
             draw_gallery(predictor, arrays, score_slices(predictor, arrays, rows), workdir.gallery)
     best, chosen = best_record(fitted.records), read_threshold(workdir)
     assert best is not None and chosen is not None, "a finished run has records and a threshold"

@@ -57,6 +57,12 @@ def test_warmup_rises_linearly_and_the_rest_decays_over_what_is_left():
     assert float(rate(50)) == pytest.approx(1e-4, rel=1e-5)
 
 
+@pytest.mark.parametrize("schedule", ["exponential", "cosine"])
+def test_warmup_that_rounds_to_the_whole_run_leaves_a_step(schedule):
+    rate = learning_rate(OptimConfig(epochs=1, warmup_epochs=0.9, schedule=schedule), 4)
+    assert [float(rate(t)) for t in (0, 3, 4)] == pytest.approx([0, 1e-3, 1e-4], rel=1e-5)
+
+
 def test_first_adam_step_is_the_learning_rate_times_the_sign():
     tx = make_optimizer(OptimConfig(), 5)
     params, grads = {"w": jnp.array([1.0, 2.0])}, {"w": jnp.array([0.5, -3.0])}

@@ -55,7 +55,8 @@ def learning_rate(optim: OptimConfig, steps_per_epoch: int) -> optax.Schedule:
     Exponential: lr(t) = lr0 (lr1 / lr0) ** (t / T); cosine: from lr0 to lr1 along half a cosine; over the T steps that
     follow the warm-up, during which the rate rises linearly from zero.
     """
-    total, warmup = optim.epochs * steps_per_epoch, round(optim.warmup_epochs * steps_per_epoch)
+    total = optim.epochs * steps_per_epoch
+    warmup = min(round(optim.warmup_epochs * steps_per_epoch), total - 1)  # one step is left to decay over
     first, last, rest = optim.learning_rate, optim.final_learning_rate, total - warmup
     if optim.schedule == "exponential":
         main = optax.exponential_decay(first, rest, last / first)
