@@ -84,9 +84,10 @@ def test_threshold_of_another_checkpoint_is_not_used(trained):
         workdir.threshold.unlink()
         absent = Predictor.open(trained)
         assert absent.threshold == 0.5 and absent.threshold_note == "none was chosen on validation"
-        workdir.threshold.write_text("{")
-        with pytest.raises(UserError, match="is not JSON"):
-            Predictor.open(trained)
+        for damaged in ("{", "{}", "[]", json.dumps(chosen | {"threshold": "high"})):
+            workdir.threshold.write_text(damaged)
+            with pytest.raises(UserError, match=r"is damaged\. Delete it"):
+                Predictor.open(trained)
     finally:
         workdir.threshold.write_text(kept)
 

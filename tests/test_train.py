@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -105,6 +106,13 @@ def test_a_finished_run_says_so_and_changes_nothing(clean, tiny_data, capsys):
 def test_workdir_alone_is_enough_to_resume(clean, capsys):
     assert train.main(["--workdir", str(clean)]) == 0
     assert "was finished before" in capsys.readouterr().out
+
+
+def test_missing_records_are_named(clean, tmp_path):
+    shutil.copytree(clean, tmp_path / "run")
+    (tmp_path / "run" / "metrics.jsonl").unlink()
+    with pytest.raises(UserError, match=r"metrics\.jsonl lacks epochs that the checkpoint of step \d+ has behind it"):
+        train.main(["--workdir", str(tmp_path / "run")])
 
 
 def test_another_configuration_is_refused(clean, tiny_data):

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 from tqdm import tqdm
 
-from unet_jax.config import Config, RunError
+from unet_jax.config import Config, RunError, UserError
 from unet_jax.data.arrays import Arrays
 from unet_jax.data.pipeline import Order, choose_pipeline, eval_batches, train_batches
 from unet_jax.data.splits import Split
@@ -72,7 +72,7 @@ def fit(workdir: Workdir, config: Config, arrays: Arrays, split: Split, interrup
 
     Raises:
         RunError: the loss or a parameter is not finite; the last good checkpoint stays.
-        UserError: a checkpoint is damaged or of another network.
+        UserError: a checkpoint or metrics.jsonl is damaged, or a checkpoint is of another network.
     """
     pipeline, note = choose_pipeline(config.loader)
     if note:
@@ -84,6 +84,11 @@ def fit(workdir: Workdir, config: Config, arrays: Arrays, split: Split, interrup
         if newest is not None:
             state = checkpoints.restore(newest, like=state)
         records = cut_records(workdir, newest or 0)
+        if len(records) < (newest or 0) // order.steps_per_epoch:
+            raise UserError(
+                f"{workdir.metrics} lacks epochs that the checkpoint of step {newest} has behind it. "
+                "Restore it, or train in another --workdir."
+            )
         if _is_over(config, records):
             return Fitted(records, was_finished=True)
         if newest is not None:

@@ -114,13 +114,21 @@ class Predictor:
 
 
 def read_threshold(workdir: Workdir) -> dict[str, Any] | None:
-    """threshold.json: `threshold`, `checkpoint_step`, `micro_iou`, `curve`; None if it is absent."""
+    """threshold.json: `threshold`, `checkpoint_step`, `micro_iou`, `curve`; None if it is absent.
+
+    Raises:
+        UserError: it is something else.
+    """
     try:
-        return json.loads(workdir.threshold.read_text())
+        content = json.loads(workdir.threshold.read_text())
+        kinds = {"threshold": float, "checkpoint_step": int, "micro_iou": float, "curve": dict}
+        if not all(type(content[name]) is kind for name, kind in kinds.items()):
+            raise TypeError
+        return content
     except FileNotFoundError:
         return None
-    except ValueError:
-        raise UserError(f"{workdir.threshold} is not JSON. Delete it; `unet_jax.eval` makes it anew.") from None
+    except (ValueError, TypeError, KeyError):
+        raise UserError(f"{workdir.threshold} is damaged. Delete it; `unet_jax.eval` makes it anew.") from None
 
 
 def store_threshold(workdir: Workdir, chosen: dict[str, Any]) -> None:

@@ -86,12 +86,13 @@ def open_data(workdir: Workdir, config: Config, say: Say) -> Arrays:
     if config.data is None and not folder.exists():
         phantom = PhantomConfig()
         say(f"Making the phantom: {phantom.patients} patients.")
-        # One name, so that what a killed process left is found and removed.
-        raw = workdir.path / "phantom.tmp"
-        shutil.rmtree(raw, ignore_errors=True)
-        write_phantom(raw, phantom.patients, phantom.seed)
-        build(raw, folder, size=DEMO_CONVERT.size, mask_rule=DEMO_CONVERT.mask_rule)
-        shutil.rmtree(raw)
+        # All under one name, so that what a killed process left is found and removed.
+        making = workdir.path / "phantom.tmp"
+        shutil.rmtree(making, ignore_errors=True)
+        write_phantom(making / "raw", phantom.patients, phantom.seed)
+        build(making / "raw", making / "data", size=DEMO_CONVERT.size, mask_rule=DEMO_CONVERT.mask_rule)
+        (making / "data").rename(folder)
+        shutil.rmtree(making)
     return open_arrays(folder)
 
 
