@@ -33,7 +33,7 @@ def as_tuple(counts):
 def test_count_pools_the_batch():
     counts = count(jnp.asarray(PRED), jnp.asarray(MASK), jnp.array([True, True]))
     assert as_tuple(counts) == (3, 1, 2, 6)
-    assert counts.tp.dtype == jnp.int32
+    assert counts.tp.dtype == Counts.zeros().tp.dtype == jnp.uint32
     assert counts.tp.shape == ()
 
 
@@ -60,7 +60,16 @@ def test_masks_of_zeros_and_ones_count_like_booleans(dtype):
     device = count(jnp.asarray(PRED.astype(dtype)), jnp.asarray(MASK.astype(dtype)), jnp.array([True, True]))
     assert as_tuple(device) == (3, 1, 2, 6)
     assert count_per_slice(PRED, MASK.astype(dtype)).tp.dtype == np.int64
-    assert device.tp.dtype == jnp.int32
+    assert device.tp.dtype == jnp.uint32
+
+
+def test_more_than_two_thousand_slices_of_1024_fit():
+    """2,200 slices, 2.3e9 pixels, are more than an int32 holds."""
+    counts = Counts.zeros()
+    epoch = Counts(*(jnp.asarray(n, jnp.uint32) for n in (0, 1100 * 2**20, 0, 1100 * 2**20)))
+    counts = counts + epoch + epoch
+    assert int(counts.tn) == 2200 * 2**20
+    assert float(pixel_accuracy(counts)) == 0.5
 
 
 def test_scores_by_hand():

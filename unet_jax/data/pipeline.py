@@ -13,18 +13,18 @@ from jaxtyping import Bool, Float32, Int16, Int32, Int64, UInt8
 from unet_jax.config import LoaderConfig, UserError
 from unet_jax.data.arrays import Arrays
 
-Any_ = np.ndarray | jax.Array
+AnyArray = np.ndarray | jax.Array
 
 
 class Batch(NamedTuple):
     """Slices at the network's size, intensities raw."""
 
-    images: Int16[Any_, "b h w"]
-    masks: UInt8[Any_, "b h w"]
-    labels: Int32[Any_, " b"]
-    p1: Float32[Any_, " b"]
-    p99: Float32[Any_, " b"]
-    valid: Bool[Any_, " b"]
+    images: Int16[AnyArray, "b h w"]
+    masks: UInt8[AnyArray, "b h w"]
+    labels: Int32[AnyArray, " b"]
+    p1: Float32[AnyArray, " b"]
+    p99: Float32[AnyArray, " b"]
+    valid: Bool[AnyArray, " b"]
     """False for the padding of an evaluation's last batch."""
 
 

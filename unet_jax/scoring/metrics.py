@@ -1,6 +1,6 @@
 """Mergeable pixel counts, and the scores made of them: IoU, Dice, pixel accuracy.
 
-A score over many slices is the sum of their counts, divided once. The same functions serve traced JAX arrays (int32
+A score over many slices is the sum of their counts, divided once. The same functions serve traced JAX arrays (integer
 counts, float32 scores) and the host (NumPy or Python integers, float64 scores), so that a formula stands here once.
 """
 
@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Shaped
 class Counts:
     """Pixels by truth and prediction, one number or an array of them each; `a + b` merges.
 
-    Counted on a device they are int32, good for 2**31 pixels (130,000 slices of 128x128); longer sums belong on the
+    Pooled on a device they are uint32, good for 2**32 pixels (4,096 slices of 1024x1024); longer sums belong on the
     host, in NumPy int64 or Python integers.
     """
 
@@ -34,7 +34,7 @@ class Counts:
     def zeros(cls, shape: tuple[int, ...] = ()) -> "Counts":
         """Nothing counted yet, on the default device."""
         # Four arrays, not one four times: a donated state must not hold the same buffer twice.
-        return cls(*(jnp.zeros(shape, jnp.int32) for _ in range(4)))
+        return cls(*(jnp.zeros(shape, jnp.uint32) for _ in range(4)))
 
     def __add__(self, other: "Counts") -> "Counts":
         return Counts(self.tp + other.tp, self.fp + other.fp, self.fn + other.fn, self.tn + other.tn)
@@ -68,7 +68,7 @@ def count(pred: Shaped[Array, "b h w"], mask: Shaped[Array, "b h w"], valid: Boo
         Counts of shape ().
     """
     v = valid[:, None, None]
-    return Counts(*((kind & v).sum() for kind in _kinds(pred, mask)))
+    return Counts(*((kind & v).sum(dtype=jnp.uint32) for kind in _kinds(pred, mask)))
 
 
 def count_per_slice(
@@ -134,7 +134,7 @@ def _kinds(pred: Any, mask: Any) -> tuple[Any, Any, Any, Any]:
 
 
 def _floats(counts: Counts) -> tuple[Any, Any, Any, Any]:
-    """The counts as floats before any sum is made of them: 2 TP may not fit an int32."""
+    """The counts as floats before any sum is made of them: 2 TP may not fit their type."""
     values = (counts.tp, counts.fp, counts.fn, counts.tn)
     if any(isinstance(v, jax.Array) for v in values):
         tp, fp, fn, tn = (jnp.asarray(v, jnp.float32) for v in values)

@@ -20,11 +20,6 @@ class LossSums:
     total: Any
     """Sum of probabilities plus sum of targets."""
 
-    @classmethod
-    def zeros(cls, classes: int) -> "LossSums":
-        # One array a field: the train step donates them, and a buffer cannot be donated twice.
-        return cls(*(jnp.zeros((classes,)) for _ in range(4)))
-
     def __add__(self, other: "LossSums") -> "LossSums":
         return LossSums(
             self.cross_entropy + other.cross_entropy,
