@@ -3,16 +3,18 @@
 import json
 import shutil
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
 from unet_jax import predict
-from unet_jax.config import UserError
+from unet_jax.config import PreprocessConfig, UserError
 from unet_jax.data.arrays import open_arrays
 from unet_jax.data.figshare import find_slices, read_slice
 from unet_jax.data.resize import to_network
 from unet_jax.data.splits import load_split
+from unet_jax.models.preprocess import preprocess
 from unet_jax.predictor import Predictor
 from unet_jax.workdir import Workdir
 
@@ -54,6 +56,20 @@ def test_mat_8_bit_and_16_bit_png_give_the_same_masks(trained, raw_phantom, tmp_
     assert masks["mat"].any()
     np.testing.assert_array_equal(masks["mat"], masks["png16"])
     assert overlap(masks["mat"], masks["png8"]) >= 0.99
+
+
+def test_8_bits_change_the_network_input_by_rounding_alone(raw_phantom):
+    """On every slice: half a grey level at the pixel and at each percentile, over the percentiles' distance."""
+    for file in find_slices(raw_phantom):
+        image = read_slice(file).image
+        grey = np.rint(image * (255 / image.max())).astype(np.uint8)
+        inputs = []
+        for native in (image, grey):
+            network = to_network(native, 32)
+            percentiles = (jnp.float32([p]) for p in (network.p1, network.p99))
+            inputs.append(preprocess(jnp.asarray(network.image[None]), *percentiles, PreprocessConfig()))
+        span = network.p99 - network.p1  # of the 8-bit slice, in grey levels
+        assert float(jnp.abs(inputs[0] - inputs[1]).max()) <= 2 / (span - 1)
 
 
 def test_any_size_and_aspect_and_batch(trained):

@@ -12,7 +12,7 @@ from unet_jax.config import FIGSHARE_API
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Fetch the brain tumor dataset of Jun Cheng (Figshare article 1512427, CC BY 4.0, about 1 GB) and unpack it."""
+    """Fetch the brain tumor dataset of Jun Cheng (Figshare article 1512427, CC BY 4.0) and unpack it."""
 
     out: Path
     """Folder for data/N.mat, cvind.mat and README.txt."""

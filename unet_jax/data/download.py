@@ -25,7 +25,7 @@ DIGESTS = "MD5SUMS"
 
 MAX_FILES = 20_000
 MAX_TOTAL_BYTES = 8 << 30
-"""What an archive may unpack to: the real one holds 3,064 slices, about 1 GB in all, in archives of about 200 MB."""
+"""What an archive may unpack to: the dataset has 3,064 slices of at most 512x512."""
 
 _ARCHIVE = re.compile(r"[A-Za-z0-9][\w.-]*\.zip", re.ASCII)
 _SLICE = re.compile(r"[1-9][0-9]{0,8}\.mat")
