@@ -274,6 +274,7 @@ def _write(part: _Slice, probs: Float[np.ndarray, "h w"] | None, threshold: floa
         write_overlay(output.folder / targets["overlay"], part.grey, mask)
     write_mask(output.folder / targets["mask"], mask)
     height, width = part.shape
+    tumor_pixels = int(np.count_nonzero(mask))
     return Row(
         input=part.path.as_posix(),
         output=targets["mask"].as_posix(),
@@ -281,8 +282,8 @@ def _write(part: _Slice, probs: Float[np.ndarray, "h w"] | None, threshold: floa
         height=str(height),
         width=str(width),
         threshold=f"{threshold:g}",
-        tumor_pixels=str(int(mask.sum())),
-        tumor_fraction=f"{mask.mean():.6f}",
+        tumor_pixels=str(tumor_pixels),
+        tumor_fraction=f"{tumor_pixels / mask.size:.6f}",
         max_probability=f"{probs.max():.6f}",
         reason=part.reason,
     )

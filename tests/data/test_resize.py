@@ -38,14 +38,17 @@ def test_growing_is_bilinear_with_half_pixel_centres_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("shape", "to"), [((12, 12), (5, 5)), ((20, 33), (16, 7)), ((31, 17), (30, 16)), ((9, 8), (3, 8))]
+    ("shape", "to"),
+    [((12, 12), (5, 5)), ((20, 33), (16, 7)), ((31, 17), (30, 16)), ((9, 8), (3, 8)), ((200, 90), (130, 70))],
 )
 def test_shrinking_is_the_exact_area_average(shape, to):
     image = np.random.default_rng(0).integers(-3000, 12000, shape).astype(np.int16)
     np.testing.assert_allclose(resize(image, to), area_by_repetition(image, to), rtol=1e-6)
 
 
-@pytest.mark.parametrize(("shape", "to"), [((5, 5), (12, 12)), ((20, 7), (23, 40)), ((2, 3), (64, 3))])
+@pytest.mark.parametrize(
+    ("shape", "to"), [((5, 5), (12, 12)), ((20, 7), (23, 40)), ((2, 3), (64, 3)), ((11, 9), (150, 65))]
+)
 def test_growing_equals_jax(shape, to):
     image = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     expected = jax.image.resize(image, to, "bilinear", antialias=False)
