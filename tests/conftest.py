@@ -48,6 +48,7 @@ def trained(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "model.levels": 2,
         "loader.batch-size": 4,
         "optim.epochs": 30,
+        "model.norm": "conv",
         "optim.learning-rate": 0.005,
         "loader.pipeline": "device",
     }

@@ -18,7 +18,7 @@ PATHS = {
 """Module to file."""
 
 ROOMS = ("models", "training", "scoring", "data")
-HALLS = ("workdir", "predictor", "prediction", "evaluation", "fit")
+HALLS = ("workdir", "predictor", "prediction", "evaluation", "fit", "compile_cache")
 SHARED = ("config", "cli")
 DOORS = tuple(
     p.stem for p in sorted(ROOT.glob("*.py")) if p.stem not in (*HALLS, *SHARED, "__init__")

@@ -34,7 +34,8 @@ def test_a_slice_from_its_file_is_bit_identical_to_the_converted_one(trained, ti
 
 
 def test_mat_8_bit_and_16_bit_png_give_the_same_masks(trained, raw_phantom, tmp_path):
-    # Slices that it was trained on: elsewhere so small a network is unsure, and a hair's breadth changes its mind.
+    # Slices that it was trained on, and the middle of its probabilities: elsewhere so small a network is unsure, and a
+    # hair's breadth changes its mind.
     known = load_split(trained / "split.json").train
     source, files = tmp_path / "in", [f for f in find_slices(raw_phantom) if int(f.stem) in known][::3]
     for kind in ("mat", "png8", "png16"):
@@ -46,7 +47,7 @@ def test_mat_8_bit_and_16_bit_png_give_the_same_masks(trained, raw_phantom, tmp_
         grey = np.rint(image * (255 / image.max())).astype(np.uint8)
         Image.fromarray(grey).save(source / "png8" / f"{file.stem}.png")
     argv = ["--workdir", str(trained), "--input", str(source), "--output", str(tmp_path / "out")]
-    assert predict.main(argv) == 0
+    assert predict.main([*argv, "--threshold", "0.5"]) == 0
     masks = {
         kind: np.concatenate(
             [np.asarray(Image.open(tmp_path / "out" / kind / f"{f.stem}.png")).ravel() > 0 for f in files]
@@ -84,6 +85,36 @@ def test_any_size_and_aspect_and_batch(trained):
     for a, b in zip(probs, predictor.stream(iter(images), batch_size=4), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
     assert list(predictor.stream([])) == []
+
+
+@pytest.mark.parametrize(
+    ("slices", "batch_size", "computed"),
+    [
+        (1, 16, [1]),
+        (2, 16, [2]),
+        (3, 16, [4]),
+        (5, 6, [6]),
+        (9, 16, [16]),
+        (16, 16, [16]),
+        (5, 4, [4, 4]),
+        (2, 1, [1, 1]),
+    ],
+)
+def test_few_slices_are_few_to_compute(trained, slices, batch_size, computed):
+    predictor, shapes = Predictor.open(trained), []
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 255, (32, 32)).astype(np.uint8) for _ in range(slices)]
+    expected = list(predictor.stream(images + images[:1] * (16 - slices), batch_size=16))[:slices]
+    program = predictor._predict
+
+    def noted(variables, images, p1, p99):
+        shapes.append(len(images))
+        return program(variables, images, p1, p99)
+
+    predictor._predict = noted
+    probs = list(predictor.stream(images, batch_size))
+    assert shapes == computed
+    np.testing.assert_allclose(probs, expected, atol=1e-6)
 
 
 def test_threshold_of_another_checkpoint_is_not_used(trained):

@@ -27,12 +27,14 @@ class Options:
 def main(argv: Sequence[str] | None = None) -> int:
     options = cli.parse(Options, "eval", argv)
 
+    from unet_jax import compile_cache
     from unet_jax.data.arrays import open_arrays
     from unet_jax.evaluation import choose_threshold, draw_gallery, score_slices
     from unet_jax.predictor import Predictor, read_threshold, store_threshold
     from unet_jax.scoring.report import threshold_png
     from unet_jax.scoring.summary import patient_rows, slice_rows, summarize, write_csv, write_json
 
+    compile_cache.enable()
     predictor = Predictor.open(options.workdir, checkpoint=options.checkpoint, threshold=options.threshold)
     arrays = open_arrays(options.data or predictor.workdir.data(predictor.config))
     if arrays.size != predictor.size:

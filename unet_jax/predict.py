@@ -42,12 +42,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     images = find_images(options.input)
 
-    # Imports jax, which takes seconds that a mistyped path need not cost.
+    # Imports jax, which takes a second that a mistyped path need not cost.
+    from unet_jax import compile_cache
     from unet_jax.prediction import Output, Row, Table, check_output, predict_images
     from unet_jax.predictor import Predictor
 
     output = Output(options.output, options.probabilities, options.overlays)
     check_output(options.input, images, output)
+    compile_cache.enable()
     predictor = Predictor.open(options.workdir, checkpoint=options.checkpoint, threshold=options.threshold)
     with Table(options.output) as table, silent_readers(), _progress(len(images)) as advance:
 

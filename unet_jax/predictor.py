@@ -80,7 +80,8 @@ class Predictor:
 
         Args:
             images: raw intensities, of any sizes and dtypes.
-            batch_size: slices computed at a time; the last batch is padded to it.
+            batch_size: slices computed at a time; the last batch is padded to it. Where there are fewer slices, no
+                more are computed than the next power of two, so that a few programs serve all numbers.
         """
         shapes: deque[tuple[int, int]] = deque()
 
@@ -98,7 +99,9 @@ class Predictor:
         """As `stream`, from and to the network's size."""
         slices = iter(slices)
         under_way: deque[tuple[Any, int]] = deque()
-        while part := list(islice(slices, batch_size)):
+        part = list(islice(slices, batch_size))
+        batch_size = min(batch_size, 1 << max(len(part) - 1, 0).bit_length())
+        while part:
             filled = part + part[:1] * (batch_size - len(part))
             probs = self._predict(
                 self._variables,
@@ -109,6 +112,7 @@ class Predictor:
             under_way.append((probs, len(part)))
             if len(under_way) > 1:
                 yield from _fetched(*under_way.popleft())
+            part = list(islice(slices, batch_size))
         while under_way:
             yield from _fetched(*under_way.popleft())
 

@@ -45,6 +45,7 @@ def _starting_config(argv: Sequence[str]) -> Config:
 
 def _train(path: Path, config: Config) -> int:
     # The one import of jax and all that needs it, after --help and wrong usage have been answered.
+    from unet_jax import compile_cache
     from unet_jax.evaluation import choose_threshold, draw_gallery, score_slices
     from unet_jax.fit import Interrupts, best_record, fit
     from unet_jax.models.unet import check_size
@@ -55,6 +56,7 @@ def _train(path: Path, config: Config) -> int:
     say = functools.partial(print, flush=True)  # a line is seen at once, also in a log file
     workdir, config = Workdir(path), store_absolute(config)
     settle_config(workdir, config)
+    compile_cache.enable()
     arrays = open_data(workdir, config, say)
     check_size(arrays.size, arrays.size, config.model)
     split = open_split(workdir, config, arrays, say)
