@@ -32,7 +32,9 @@ ALTERED = Config(
     preset="demo",
     data="some where",
     seed=5,
-    model=ModelConfig(width=3, levels=2, classes=3, norm="none", norm_momentum=0.25, dropout=0.5),
+    model=ModelConfig(
+        width=3, levels=2, classes=3, norm="none", norm_momentum=0.25, dropout=0.5, precision="bfloat16", remat=True
+    ),
     preprocess=PreprocessConfig(kind="fixed", scale=255.0),
     augment=AugmentConfig(horizontal_flip=False),
     loss=LossConfig(bce=0.5, dice=2.0, smoothing=3.0),
@@ -73,6 +75,8 @@ def test_preset_original_is_the_notebooks_recipe():
         "model.norm": "pool",
         "model.norm-momentum": 0.8,
         "model.dropout": 0.1,
+        "model.precision": "float32",
+        "model.remat": False,
         "preprocess.kind": "percentile",
         "preprocess.scale": 12728.0,
         "augment.horizontal-flip": True,
@@ -211,7 +215,7 @@ def test_flat_names_are_the_options_of_train(capsys):
     # Each option stands behind the frame, which is ASCII or not.
     lines = re.findall(r"^..(?:-h, )?(--[a-z].*)$", capsys.readouterr().out, re.MULTILINE)
     shown = {name for line in lines for name in re.findall(r"(?:^|, )--([\w.-]+)", line.split("  ")[0])}
-    of_flags = {"augment.no-horizontal-flip"}
+    of_flags = {"augment.no-horizontal-flip", "model.no-remat"}
     assert shown - of_flags == set(flatten(Config())) | {"workdir", "help"}
     assert of_flags <= shown
 
@@ -219,7 +223,11 @@ def test_flat_names_are_the_options_of_train(capsys):
 def test_every_option_sets_its_own_value(monkeypatch):
     argv = ["--workdir", "w"]
     for name, value in flatten(ALTERED).items():
-        argv += ["--augment.no-horizontal-flip"] if name == "augment.horizontal-flip" else [f"--{name}", str(value)]
+        if isinstance(value, bool):
+            group, option = name.split(".")
+            argv.append(f"--{name}" if value else f"--{group}.no-{option}")
+        else:
+            argv += [f"--{name}", str(value)]
     parsed = []
     monkeypatch.setattr(train, "_train", lambda *given: parsed.append(given) or 0)
     assert train.main(argv) == 0

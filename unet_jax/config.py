@@ -47,6 +47,10 @@ class ModelConfig:
     """Momentum of the running mean and variance."""
     dropout: float = 0.1
     """Fraction of values dropped after each pooling and each concatenation."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What convolutions are computed in. Parameters, statistics, loss and optimizer are float32 in both cases."""
+    remat: bool = False
+    """Compute activations again for the gradient instead of keeping them: less memory, more time."""
 
     @property
     def stride(self) -> int:

@@ -1,5 +1,7 @@
 """The network: sizes, structure, and equality with the same network written with Flax's plain layers."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -153,3 +155,66 @@ def test_predict_is_the_sigmoid_of_the_normalised_slice():
     x = jnp.clip((images - p1[:, None, None]) / (p99 - p1)[:, None, None], 0, 1)[..., None]
     logits = np.asarray(UNet(SMALL).apply(variables, x, train=False))[..., 0]
     np.testing.assert_allclose(probs, 1 / (1 + np.exp(-logits)), rtol=1e-5)
+
+
+def loss_and_gradients(config, variables, x):
+    """A mean square of the logits in training, with dropout, and its gradient for each parameter."""
+
+    def loss(params):
+        y, _ = UNet(config).apply(
+            {**variables, "params": params}, x, train=True, mutable=["batch_stats"], rngs={"dropout": jax.random.key(3)}
+        )
+        assert y.dtype == jnp.float32
+        return ((y - 1) ** 2).mean()
+
+    return jax.jit(jax.value_and_grad(loss))(variables["params"])
+
+
+@pytest.mark.parametrize("norm", ["pool", "conv"])
+def test_rematerialisation_changes_nothing(norm):
+    config = ModelConfig(width=4, levels=2, norm=norm, dropout=0.3)
+    variables, x = initialised(config)
+    remat = dataclasses.replace(config, remat=True)
+    names = jax.tree.map(jnp.shape, UNet(remat).init(jax.random.key(0), x, train=False))
+    assert names == jax.tree.map(jnp.shape, variables)
+    (loss, grads), (again, same) = (loss_and_gradients(c, variables, x) for c in (config, remat))
+    np.testing.assert_allclose(again, loss, rtol=1e-6)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), same, grads)
+
+
+def test_rematerialisation_keeps_less():
+    """The convolutions of the forward pass occur once more, to be computed again."""
+    config = ModelConfig(width=4, levels=2)
+    variables, x = initialised(config)
+
+    def convolutions(config):
+        jaxpr = jax.make_jaxpr(lambda v: loss_and_gradients(config, v, x))(variables)
+        return str(jaxpr).count("conv_general_dilated[")
+
+    assert convolutions(dataclasses.replace(config, remat=True)) > convolutions(config)
+
+
+@pytest.mark.parametrize(("norm", "gradients_within"), [("pool", 0.05), ("conv", 0.15)])
+def test_bfloat16_is_float32_within_its_precision(norm, gradients_within):
+    """bfloat16 has 8 bits: 0.4 % a value. Parameters, statistics and logits stay float32.
+
+    Normalising each convolution by a small batch enlarges the differences.
+    """
+    config = ModelConfig(width=8, levels=2, norm=norm)
+    variables, x = initialised(config)
+    half = dataclasses.replace(config, precision="bfloat16")
+    dtypes = jax.tree.map(lambda v: v.dtype, UNet(half).init(jax.random.key(0), x, train=False))
+    assert set(jax.tree.leaves(dtypes)) == {jnp.dtype("float32")}
+    (loss, grads), (near, others) = (loss_and_gradients(c, variables, x) for c in (config, half))
+    assert 0 < abs(near - loss) < 0.02 * loss
+    flat, other = (np.concatenate([np.ravel(g) for g in jax.tree.leaves(tree)]) for tree in (grads, others))
+    assert np.linalg.norm(other - flat) < gradients_within * np.linalg.norm(flat)
+
+    probs, rough = (make_predict(c, PreprocessConfig())(variables, *raw_images(x)) for c in (config, half))
+    assert rough.dtype == jnp.float32
+    np.testing.assert_allclose(rough, probs, atol=0.02)
+
+
+def raw_images(x):
+    """Arguments of a predict function that make `x`, roughly, of raw intensities."""
+    return x[..., 0], jnp.full(len(x), -2.0), jnp.full(len(x), 2.0)

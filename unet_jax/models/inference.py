@@ -1,5 +1,6 @@
 """Variables and images to probabilities."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
 from unet_jax.config import ModelConfig, PreprocessConfig
+from unet_jax.models.compiler import compiler_options
 from unet_jax.models.preprocess import preprocess
 from unet_jax.models.unet import UNet
 
@@ -28,7 +30,7 @@ def make_predict(model: ModelConfig, prep: PreprocessConfig) -> Callable[..., Fl
     """
     net = UNet(model)
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=compiler_options())
     def predict(
         variables: Variables, images: Shaped[Array, "b h w"], p1: Float[Array, " b"], p99: Float[Array, " b"]
     ) -> Float[Array, "b h w"]:

@@ -4,39 +4,124 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, UInt32
 
 Initializer = Callable[..., Array]
+
+
+class Conv(nn.Module):
+    """3x3 convolution of one or several arrays side by side: `nn.Conv` of their concatenation along the channels.
+
+    Each part is convolved with its own share of the kernel, and the results are added; so the concatenation, a copy of
+    the largest arrays of the network, is never made.
+    """
+
+    features: int
+    dtype: jnp.dtype
+    """What is computed in; parameters are float32."""
+
+    @nn.compact
+    def __call__(self, *parts: Float[Array, "b h w _"]) -> Float[Array, "b h w o"]:
+        channels = sum(x.shape[-1] for x in parts)
+        kernel = self.param("kernel", nn.initializers.he_normal(), (3, 3, channels, self.features))
+        y, first = _bias(self), 0
+        for x in parts:
+            last = first + x.shape[-1]
+            y = y + convolve(x, kernel[:, :, first:last], self.dtype, (1, 1), (1, 1))
+            first = last
+        return y
 
 
 class ConvTranspose(nn.Module):
     """3x3 transposed convolution with stride 2: the parameters and the result of `nn.ConvTranspose`.
 
-    An output pixel at an even position along an axis sees two inputs, one at an odd position sees one. So the four
-    kinds of output pixel (sub-pixel phases) are four 2x2 convolutions of the input, here the channels of one
-    convolution, interleaved afterwards. XLA's own form convolves an input stretched with zeros instead.
+    An output pixel at an even position along an axis sees two inputs, one at an odd position sees one. So even rows
+    are one convolution of the input, odd rows another, each with the even and the odd columns as channels, which lie in
+    memory as the columns of the result do. XLA's own form convolves an input stretched with zeros instead.
 
     Source: Shi et al., "Is the deconvolution layer the same as a convolutional layer?", arXiv:1609.07009.
     """
 
     features: int
-    kernel_init: Initializer = nn.initializers.glorot_uniform()
+    dtype: jnp.dtype
+    """What is computed in; parameters are float32."""
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w i"]) -> Float[Array, "b h2 w2 o"]:
         b, h, w, i = x.shape
-        kernel = self.param("kernel", self.kernel_init, (3, 3, i, self.features))
-        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
+        kernel = self.param("kernel", nn.initializers.glorot_uniform(), (3, 3, i, self.features))
         # Along an axis, even outputs are x[n-1] k[0] + x[n] k[2], odd ones x[n] k[1].
-        taps = jnp.stack([kernel[0::2], jnp.pad(kernel[1:2], ((1, 0), (0, 0), (0, 0), (0, 0)))])
-        taps = jnp.stack([taps[:, :, 0::2], jnp.pad(taps[:, :, 1:2], ((0, 0), (0, 0), (1, 0), (0, 0), (0, 0)))])
-        phases = taps.transpose(2, 3, 4, 1, 0, 5).reshape(2, 2, i, 4 * self.features)
-        y = jax.lax.conv_general_dilated(
-            x, phases, (1, 1), ((1, 0), (1, 0)), dimension_numbers=("NHWC", "HWIO", "NHWC")
-        )
-        y = y.reshape(b, h, w, 2, 2, self.features).transpose(0, 1, 3, 2, 4, 5)
-        return y.reshape(b, 2 * h, 2 * w, self.features) + bias.reshape(1, 1, 1, -1)
+        odd_columns = jnp.pad(kernel[:, 1:2], ((0, 0), (1, 0), (0, 0), (0, 0)))
+        taps = jnp.stack([kernel[:, 0::2], odd_columns], axis=3).reshape(3, 2, i, 2 * self.features)
+        even = convolve(x, taps[0::2], self.dtype, (1, 0), (1, 0))
+        odd = convolve(x, taps[1:2], self.dtype, (0, 0), (1, 0))
+        rows = [y.reshape(b, h, 2 * w, self.features) for y in (even, odd)]
+        return jnp.stack(rows, axis=2).reshape(b, 2 * h, 2 * w, self.features) + _bias(self)
+
+
+class ConvBlock(nn.Module):
+    """Two 3x3 convolutions with ReLU, each optionally batch-normalised before the ReLU."""
+
+    features: int
+    norm_momentum: float | None
+    """Momentum of the batch normalisation; None for none."""
+    dtype: jnp.dtype
+    """What is computed in; parameters and statistics are float32."""
+    train: bool
+    """Normalise by the batch, or by the running statistics. Not an argument of the call, so that the block can be
+    rematerialised."""
+
+    @nn.compact
+    def __call__(self, *parts: Float[Array, "b h w _"]) -> Float[Array, "b h w o"]:
+        """The parts side by side are the input, as in `Conv`."""
+        for i in range(2):
+            x = Conv(self.features, self.dtype, name=f"conv{i}")(*parts)
+            if self.norm_momentum is not None:
+                x = batch_norm(self.norm_momentum, self.dtype, f"norm{i}")(x, use_running_average=not self.train)
+            parts = (nn.relu(x),)
+        return parts[0]
+
+
+class Dropout(nn.Module):
+    """Values set to zero with probability `rate`, the others scaled by 1 / (1 - rate), as in `nn.Dropout`.
+
+    Which ones is a hash of the rng "dropout" and of the value's position in the whole batch. The hash is a few
+    multiplications and shifts that compile into the loop of the layer itself, where drawing random numbers costs a CPU
+    as much as the convolution behind it. It does not depend on the backend, nor on how a batch is spread over devices.
+    """
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w c"]:
+        if not train or self.rate == 0:
+            return x
+        keep = position_hash(self.make_rng("dropout"), x.shape) >= np.uint32(round(self.rate * 2**32))
+        return jnp.where(keep, x / (1 - self.rate), 0)
+
+
+def position_hash(key: Array, shape: tuple[int, ...]) -> UInt32[Array, "*shape"]:
+    """Numbers spread evenly over 0 to 2**32 - 1, each a function of the key and of its position alone.
+
+    For dropout, not for cryptography. Positions repeat after 2**32 of them.
+
+    Args:
+        key: of `jax.random`.
+        shape: of what is wanted.
+
+    Source: the multipliers and shifts are those of lowbias32, which Chris Wellons found by search ("Prospecting for
+    hash functions", 2018); the key enters before each multiplication.
+    """
+    words = jax.random.key_data(key)
+    position = jnp.zeros((1,) * len(shape), jnp.uint32)
+    for axis, size in enumerate(shape):
+        position = position * np.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, shape, axis)
+    x = position ^ words[0]
+    x = (x ^ (x >> 16)) * np.uint32(0x7FEB352D)
+    x = (x ^ (x >> 15) ^ words[1]) * np.uint32(0x846CA68B)
+    return x ^ (x >> 16)
 
 
 def max_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
@@ -51,23 +136,28 @@ def max_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
     return x.reshape(b, h // 2, 2, w // 2, 2, c).max(axis=(2, 4))
 
 
-class ConvBlock(nn.Module):
-    """Two 3x3 convolutions with ReLU, each optionally batch-normalised before the ReLU."""
-
-    features: int
-    norm_momentum: float | None
-    """Momentum of the batch normalisation; None for none."""
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "b h w i"], *, train: bool) -> Float[Array, "b h w o"]:
-        for i in range(2):
-            x = nn.Conv(self.features, (3, 3), kernel_init=nn.initializers.he_normal(), name=f"conv{i}")(x)
-            if self.norm_momentum is not None:
-                x = batch_norm(self.norm_momentum, f"norm{i}")(x, use_running_average=not train)
-            x = nn.relu(x)
-        return x
+def batch_norm(momentum: float, dtype: jnp.dtype, name: str) -> nn.BatchNorm:
+    """Batch normalisation with Keras' epsilon; statistics are computed and kept in float32."""
+    return nn.BatchNorm(momentum=momentum, epsilon=1e-3, dtype=dtype, name=name)
 
 
-def batch_norm(momentum: float, name: str) -> nn.BatchNorm:
-    """Batch normalisation with Keras' epsilon."""
-    return nn.BatchNorm(momentum=momentum, epsilon=1e-3, name=name)
+def convolve(
+    x: Float[Array, "b h w i"],
+    kernel: Float[Array, "kh kw i o"],
+    dtype: jnp.dtype,
+    pad_h: tuple[int, int],
+    pad_w: tuple[int, int],
+) -> Float[Array, "b h2 w2 o"]:
+    """Convolution with stride 1, computed in `dtype`.
+
+    Args:
+        pad_h, pad_w: rows above and below, columns left and right, of zeros.
+    """
+    return jax.lax.conv_general_dilated(
+        x.astype(dtype), kernel.astype(dtype), (1, 1), (pad_h, pad_w), dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def _bias(layer: Conv | ConvTranspose) -> Float[Array, "1 1 1 o"]:
+    bias = layer.param("bias", nn.initializers.zeros_init(), (layer.features,))
+    return bias.astype(layer.dtype).reshape(1, 1, 1, -1)

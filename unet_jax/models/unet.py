@@ -1,11 +1,13 @@
 """The U-Net, from a ModelConfig."""
 
+import functools
+
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
 from unet_jax.config import ModelConfig, UserError
-from unet_jax.models.layers import ConvBlock, ConvTranspose, batch_norm, max_pool
+from unet_jax.models.layers import ConvBlock, ConvTranspose, Dropout, batch_norm, max_pool
 
 
 class UNet(nn.Module):
@@ -28,30 +30,34 @@ class UNet(nn.Module):
             train: normalise by the batch and drop values (needs the rng "dropout"), or use the running statistics.
 
         Returns:
-            Logits, one channel a class.
+            Logits, one channel a class, float32.
 
         Raises:
             UserError: a side is no multiple of the stride.
         """
         c = self.config
         check_size(x.shape[1], x.shape[2], c)
+        dtype = jnp.dtype(c.precision)
         momentum = c.norm_momentum if c.norm == "conv" else None
+        block_type = nn.remat(ConvBlock) if c.remat else ConvBlock
+        block = functools.partial(block_type, norm_momentum=momentum, dtype=dtype, train=train)
+        dropout = functools.partial(Dropout(c.dropout), train=train)
         widths = [c.width * 2**level for level in range(c.levels)]
 
         skips = []
         for level, width in enumerate(widths):
-            x = ConvBlock(width, momentum, name=f"down{level}")(x, train=train)
+            x = block(width, name=f"down{level}")(x)
             skips.append(x)
             x = max_pool(x)
             if c.norm == "pool":
-                x = batch_norm(c.norm_momentum, f"norm{level}")(x, use_running_average=not train)
-            x = nn.Dropout(c.dropout, deterministic=not train)(x)
-        x = ConvBlock(widths[-1], momentum, name="bottom")(x, train=train)
+                x = batch_norm(c.norm_momentum, dtype, f"norm{level}")(x, use_running_average=not train)
+            x = dropout(x)
+        x = block(widths[-1], name="bottom")(x)
         for level, width in reversed(list(enumerate(widths))):
-            x = ConvTranspose(width, name=f"transpose{level}")(x)
-            x = nn.Dropout(c.dropout, deterministic=not train)(jnp.concatenate([x, skips[level]], axis=-1))
-            x = ConvBlock(width, momentum, name=f"up{level}")(x, train=train)
-        return nn.Conv(c.classes, (1, 1), kernel_init=nn.initializers.glorot_uniform(), name="output")(x)
+            x = ConvTranspose(width, dtype, name=f"transpose{level}")(x)
+            x = block(width, name=f"up{level}")(dropout(x), dropout(skips[level]))
+        x = nn.Conv(c.classes, (1, 1), kernel_init=nn.initializers.glorot_uniform(), dtype=dtype, name="output")(x)
+        return x.astype(jnp.float32)
 
 
 def check_size(h: int, w: int, config: ModelConfig) -> None:
