@@ -7,14 +7,17 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from unet_jax import train
 from unet_jax.config import RunError, UserError, read_config
 from unet_jax.data.splits import load_split
+from unet_jax.fit import best_record
 from unet_jax.models.inference import abstract_variables
 from unet_jax.training.checkpoint import Checkpoints
 from unet_jax.workdir import Workdir, read_records
@@ -84,7 +87,7 @@ def test_what_a_run_leaves(clean, tiny_data):
         assert set(records[0][side]) == {"loss", "micro_iou", "micro_dice", "pixel_accuracy"}
     assert records[-1]["train"]["loss"] < records[0]["train"]["loss"]
     chosen = json.loads((clean / "threshold.json").read_text())
-    best = max(records, key=lambda r: r["val"]["micro_iou"])
+    best = max(records, key=lambda r: (r["val"]["micro_iou"], r["epoch"]))
     assert chosen["checkpoint_step"] == best["step"]
     assert chosen["micro_iou"] == max(chosen["curve"].values()) == chosen["curve"][f"{chosen['threshold']:.2f}"]
     with Checkpoints(clean / "checkpoints", read_only=True) as checkpoints:
@@ -160,14 +163,14 @@ def test_interrupted_within_an_epoch_and_resumed_equals_the_clean_run(
     """The sums of the broken epoch are kept: its line in metrics.jsonl is that of the clean run."""
     from unet_jax import fit
 
-    plain, workdir = fit._Run._settled_loss, tmp_path / "run"
+    plain, workdir = fit._Run._check_losses, tmp_path / "run"
 
-    def signalled(run, pending):
-        if pending[0][0] == 1:
+    def signalled(run, step, losses):
+        if step == 1:
             os.kill(os.getpid(), number)
-        return plain(run, pending)
+        return plain(run, step, losses)
 
-    monkeypatch.setattr(fit._Run, "_settled_loss", signalled)
+    monkeypatch.setattr(fit._Run, "_check_losses", signalled)
     argv = options(workdir, tiny_data)
     assert train.main(argv) == 75
     assert f"{number.name}: saved" in capsys.readouterr().out
@@ -179,31 +182,86 @@ def test_interrupted_within_an_epoch_and_resumed_equals_the_clean_run(
     assert_same_run(workdir, clean)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tiny_data, tmp_path, monkeypatch):
+@pytest.mark.parametrize("most", [1, 3])
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tiny_data, tmp_path, monkeypatch, most):
+    """Whichever of the steps done at a time it is."""
     from unet_jax import fit
+    from unet_jax.training import steps as steps_module
 
-    plain, poisoned_from = fit.make_train_step, 12
+    plain, poisoned_from = steps_module.make_train_step, 11
 
     def make(config, tx):
         step = plain(config, tx)
 
         def poisoned(state, batch, key):
-            if int(state.step) >= poisoned_from:
-                batch = batch._replace(images=batch.images * float("nan"))
-            return step(state, batch, key)
+            factor = jnp.where(state.step >= poisoned_from, jnp.nan, 1.0)
+            return step(state, batch._replace(images=batch.images * factor), key)
 
         return poisoned
 
-    monkeypatch.setattr(fit, "make_train_step", make)
+    monkeypatch.setattr(steps_module, "make_train_step", make)
+    monkeypatch.setattr(fit, "steps_per_dispatch", lambda: most)
     workdir = tmp_path / "run"
-    steps = None
-    with pytest.raises(RunError, match=rf"loss is nan at steps? {poisoned_from}\b.*checkpoint of step \d+ is kept"):
+    with pytest.raises(RunError, match=rf"loss is nan at step {poisoned_from}\. The checkpoint of step \d+ is kept"):
         train.main(options(workdir, tiny_data, epochs=5))
     records = read_records(Workdir(workdir))
     steps = records[0]["step"]
     step, variables = final_variables(workdir)
     assert step == steps * (poisoned_from // steps) and len(records) == poisoned_from // steps
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(variables))
+
+
+def test_seconds_are_those_of_the_steps_alone(tiny_data, tmp_path, monkeypatch):
+    """By a clock that only moves when something is compiled, a feed begins, a step is done or validation runs."""
+    from unet_jax import fit
+
+    now = [0.0]
+    monkeypatch.setattr(fit, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def slow(name, seconds):
+        plain = getattr(fit, name)
+
+        def slowed(*args, **kwargs):
+            now[0] += seconds
+            return plain(*args, **kwargs)
+
+        monkeypatch.setattr(fit, name, slowed)
+
+    slow("compile_steps", 1000.0)
+    slow("feed", 1000.0)
+    slow("run_steps", 7.0)
+    slow("eval_batches", 1000.0)
+    assert train.main(options(tmp_path / "run", tiny_data, epochs=2)) == 0
+    assert [r["seconds"] for r in read_records(Workdir(tmp_path / "run"))] == [7.0, 7.0]
+
+
+@pytest.mark.slow
+def test_a_run_begun_on_four_devices_goes_on_with_one(clean, tiny_data, tmp_path):
+    """Rounding differs, and Adam makes a step of it where a gradient is next to nothing; the losses are as close."""
+    code = """
+import os, signal, sys
+from unet_jax import fit, train
+plain = fit._Run._check_losses
+def signalled(run, step, losses):
+    if step == run.order.steps_per_epoch + 1:
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert run.mesh.size == 4
+    return plain(run, step, losses)
+fit._Run._check_losses = signalled
+sys.exit(train.main(sys.argv[1:]))
+"""
+    argv = options(tmp_path / "run", tiny_data)
+    env = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    done = subprocess.run([sys.executable, "-c", code, *argv], env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 75, done.stderr
+    assert "Using" not in done.stdout
+    assert len(read_records(Workdir(tmp_path / "run"))) == 1
+    assert train.main(argv) == 0
+    records, others = (read_records(Workdir(w)) for w in (tmp_path / "run", clean))
+    assert [r["epoch"] for r in records] == list(range(1, EPOCHS + 1))
+    for one, other in zip(records[:3], others[:3], strict=True):
+        for side in ("train", "val"):
+            assert one[side]["loss"] == pytest.approx(other[side]["loss"], rel=2e-3)
 
 
 def test_early_stopping(tiny_data, tmp_path, capsys):
@@ -214,7 +272,14 @@ def test_early_stopping(tiny_data, tmp_path, capsys):
     argv[argv.index("--optim.early-stopping") + 1] = "2"
     # The running statistics still move; without them validation stays as it is.
     assert train.main([*argv, "--model.norm", "none"]) == 0
-    assert [r["epoch"] for r in read_records(Workdir(tmp_path / "run"))] == [1, 2, 3]
+    records = read_records(Workdir(tmp_path / "run"))
+    assert [r["epoch"] for r in records] == [1, 2, 3]
+    assert len({r["val"]["micro_iou"] for r in records}) == 1
+    # Of equals the latest is the best: for the records, the checkpoints and what was evaluated.
+    assert best_record(records) == records[-1]
+    with Checkpoints(tmp_path / "run" / "checkpoints", read_only=True) as checkpoints:
+        assert checkpoints.best() == records[-1]["step"]
+    assert json.loads((tmp_path / "run" / "threshold.json").read_text())["checkpoint_step"] == records[-1]["step"]
     assert "3 epochs" in capsys.readouterr().out
 
 

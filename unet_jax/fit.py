@@ -1,24 +1,30 @@
 """The training loop: steps, validation, checkpoints, logs, resume."""
 
+import contextlib
+import itertools
 import math
 import signal
 import sys
 import time
-from collections import deque
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Any
 
 import jax
+import numpy as np
+from jax.sharding import Mesh
 from tqdm import tqdm
 
 from unet_jax.config import Config, RunError, UserError
 from unet_jax.data.arrays import Arrays
-from unet_jax.data.pipeline import Order, choose_pipeline, eval_batches, train_batches
+from unet_jax.data.pipeline import Order, Source, choose_pipeline, eval_batches, feed
 from unet_jax.data.splits import Split
 from unet_jax.scoring.metrics import Counts, dice, iou, pixel_accuracy
 from unet_jax.training.checkpoint import Checkpoints
+from unet_jax.training.loop import compile_steps, run_steps, steps_per_dispatch
 from unet_jax.training.losses import loss_value
+from unet_jax.training.mesh import data_mesh, divided, replicated
 from unet_jax.training.steps import (
     Sums,
     TrainState,
@@ -28,12 +34,9 @@ from unet_jax.training.steps import (
     learning_rate,
     make_eval_step,
     make_optimizer,
-    make_train_step,
+    make_train_steps,
 )
 from unet_jax.workdir import Record, Say, Workdir, append_record, cut_records
-
-IN_FLIGHT = 2
-"""Steps dispatched ahead of the one waited for: enough to keep the device busy, few enough to stop at once."""
 
 
 class Interrupts:
@@ -78,7 +81,11 @@ def fit(workdir: Workdir, config: Config, arrays: Arrays, split: Split, interrup
     if note:
         say(note)
     order = Order(split.rows(arrays, "train"), config.loader.batch_size, config.seed)
+    mesh, note = data_mesh(order.batch_size)
+    if note:
+        say(note)
     state = init_state(config, arrays.size, make_optimizer(config.optim, order.steps_per_epoch))
+    state = jax.device_put(state, replicated(mesh))
     with Checkpoints(workdir.checkpoints) as checkpoints:
         newest = checkpoints.latest()
         if newest is not None:
@@ -93,21 +100,25 @@ def fit(workdir: Workdir, config: Config, arrays: Arrays, split: Split, interrup
             return Fitted(records, was_finished=True)
         if newest is not None:
             say(f"Resuming {workdir.path} at step {newest}, epoch {newest // order.steps_per_epoch + 1}.")
-        run = _Run(workdir, config, arrays, split, order, checkpoints, interrupts, say)
+        run = _Run(workdir, config, arrays, split, order, mesh, checkpoints, interrupts, say)
         return run.train(state, records, pipeline)
 
 
 def best_record(records: list[Record]) -> Record | None:
-    """The epoch with the highest validation IoU, the first of equals; None where there is none."""
-    return max(records, key=lambda r: r["val"]["micro_iou"], default=None)
+    """The epoch with the highest validation IoU, the latest of equals as `Checkpoints.best`; None where there is none.
+
+    The latest, so that a run whose IoU stays at zero for a while is not judged by its first epoch.
+    """
+    return max(records, key=lambda r: (r["val"]["micro_iou"], r["epoch"]), default=None)
 
 
 def _is_over(config: Config, records: list[Record]) -> bool:
-    best = best_record(records)
-    if best is None:
+    """Whether the last epoch is done, or as many as `early_stopping` have gone by without a better IoU."""
+    if not records:
         return False
     done, patience = records[-1]["epoch"], config.optim.early_stopping
-    return done >= config.optim.epochs or bool(patience and done - best["epoch"] >= patience)
+    first_best = max(records, key=lambda r: r["val"]["micro_iou"])  # an equal IoU is not a better one
+    return done >= config.optim.epochs or bool(patience and done - first_best["epoch"] >= patience)
 
 
 class _Run:
@@ -120,29 +131,34 @@ class _Run:
         arrays: Arrays,
         split: Split,
         order: Order,
+        mesh: Mesh,
         checkpoints: Checkpoints,
         interrupts: Interrupts,
         say: Say,
     ) -> None:
-        self.workdir, self.config, self.arrays, self.order = workdir, config, arrays, order
+        self.workdir, self.config, self.arrays, self.order, self.mesh = workdir, config, arrays, order, mesh
         self.checkpoints, self.interrupts, self.say = checkpoints, interrupts, say
         self.val_rows = split.rows(arrays, "val")
         self.schedule = learning_rate(config.optim, order.steps_per_epoch)
-        self.train_step = make_train_step(config, make_optimizer(config.optim, order.steps_per_epoch))
+        self.train_steps = make_train_steps(config, make_optimizer(config.optim, order.steps_per_epoch), mesh)
         self.eval_step = make_eval_step(config)
-        self.key = base_key(config.seed)
+        self.key = jax.device_put(base_key(config.seed), replicated(mesh))
 
     def train(self, state: TrainState, records: list[Record], pipeline: str) -> Fitted:
         from tensorboardX import SummaryWriter
 
         epochs, length = self.config.optim.epochs, self.order.steps_per_epoch
-        start = int(state.step)
-        batches = train_batches(self.arrays, self.order, start, epochs * length, pipeline)
+        start, most = int(state.step), steps_per_dispatch()
+        pieces = feed(self.arrays, self.order, start, epochs * length, pipeline, self.mesh, most)
+        # What is done once, compiling and TensorFlow's import, comes before the clock.
+        piece = next(pieces)
+        pieces = itertools.chain([piece], pieces)
+        compiled = compile_steps(self.train_steps, state, piece[0], self.key, start, length, most)
         began = time.monotonic()
         with SummaryWriter(str(self.workdir.path), purge_step=len(records) + 1) as board:
             for epoch in range(start // length + 1, epochs + 1):
                 epoch_began = time.monotonic()
-                state = self._epoch(state, epoch, batches)
+                state = self._epoch(state, epoch, pieces, compiled)
                 if self.interrupts.received and int(state.step) < epoch * length:
                     self._check_finite(state)
                     self.checkpoints.save(int(state.step), state, None)
@@ -151,7 +167,7 @@ class _Run:
                 self._check_finite(state, record["val"]["loss"])
                 append_record(self.workdir, record)
                 records = records + [record]
-                state = replace(state, sums=Sums.zeros())
+                state = replace(state, sums=jax.device_put(Sums.zeros(), replicated(self.mesh)))
                 self.checkpoints.save(int(state.step), state, record["val"]["micro_iou"])
                 self._show(record, began, start, board)
                 if _is_over(self.config, records):
@@ -160,42 +176,40 @@ class _Run:
                     return Fitted(records, was_finished=False)
         return Fitted(records, was_finished=False)
 
-    def _epoch(self, state: TrainState, epoch: int, batches: Any) -> TrainState:
+    def _epoch(
+        self, state: TrainState, epoch: int, pieces: Iterator[tuple[Source, int]], compiled: Mapping[int, Any]
+    ) -> TrainState:
         """Steps until the epoch's end or an interrupt; on return all of them are done."""
-        length = self.order.steps_per_epoch
-        pending: deque[tuple[int, Any]] = deque()
-        step = int(state.step)
+        length, start = self.order.steps_per_epoch, int(state.step)
         bar = tqdm(
             total=length,
-            initial=step % length,
+            initial=start % length,
             desc=f"epoch {epoch}/{self.config.optim.epochs}",
             unit="step",
             disable=not sys.stderr.isatty(),
             leave=False,
         )
-        with bar:
-            while step < epoch * length and not self.interrupts.received:
-                state, loss = self.train_step(state, next(batches), self.key)
-                pending.append((step, loss))
-                step += 1
-                if len(pending) > IN_FLIGHT:
-                    bar.set_postfix(loss=f"{self._settled_loss(pending):.4f}", refresh=False)
-                bar.update()
-            while pending:
-                self._settled_loss(pending)
-        return state
 
-    def _settled_loss(self, pending: deque[tuple[int, Any]]) -> float:
-        """Wait for the oldest step under way; RunError if its loss is not finite."""
-        step, loss = pending.popleft()
-        value = float(loss)
-        if not math.isfinite(value):
-            later = [s for s, other in pending if not math.isfinite(float(other))]
-            steps = ", ".join(str(s) for s in [step, *later])
-            raise self._not_finite(f"the loss is {value} at step{'s' if later else ''} {steps}")
-        return value
+        def settled(step: int, losses: np.ndarray) -> None:
+            self._check_losses(step, losses)
+            bar.set_postfix(loss=f"{losses[-1]:.4f}", refresh=False)
+            bar.update(len(losses))
+
+        def stopped() -> bool:
+            return self.interrupts.received is not None
+
+        with bar:
+            return run_steps(compiled, state, pieces, start, epoch * length, self.key, settled, stopped)
+
+    def _check_losses(self, step: int, losses: np.ndarray) -> None:
+        """RunError naming the first step whose loss is not finite; `step` is that of the first loss."""
+        for number, loss in enumerate(losses.tolist(), step):
+            if not math.isfinite(loss):
+                raise self._not_finite(f"the loss is {loss} at step {number}")
 
     def _not_finite(self, what: str) -> RunError:
+        with contextlib.suppress(OSError):
+            self.checkpoints.wait()  # one that is being written is kept too
         newest = self.checkpoints.latest()
         kept = "No checkpoint was saved yet" if newest is None else f"The checkpoint of step {newest} is kept"
         return RunError(
@@ -209,8 +223,10 @@ class _Run:
 
     def _record(self, state: TrainState, epoch: int, seconds: float) -> Record:
         losses, counts = None, None
-        for batch in eval_batches(self.arrays, self.val_rows, self.config.loader.batch_size):
-            batch_losses, batch_counts = self.eval_step(state.params, state.batch_stats, batch)
+        # Divided as training batches are, since the weights lie on every device already.
+        for batch in eval_batches(self.arrays, self.val_rows, self.config.loader.batch_size, self.mesh.size):
+            placed = jax.device_put(batch, divided(self.mesh))
+            batch_losses, batch_counts = self.eval_step(state.params, state.batch_stats, placed)
             losses = batch_losses if losses is None else losses + batch_losses
             counts = batch_counts if counts is None else counts + batch_counts
         assert losses is not None and counts is not None, "a split has no empty side"

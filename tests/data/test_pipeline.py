@@ -4,6 +4,7 @@ import importlib.util
 import itertools
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import jax
 import numpy as np
@@ -11,7 +12,18 @@ import pytest
 
 from unet_jax.config import LoaderConfig, UserError
 from unet_jax.data.arrays import Arrays, build
-from unet_jax.data.pipeline import Batch, Order, choose_pipeline, eval_batches, gather, train_batches
+from unet_jax.data.pipeline import (
+    PIECE_STEPS,
+    Batch,
+    Order,
+    Source,
+    _piece_size,
+    choose_pipeline,
+    eval_batches,
+    feed,
+    gather,
+)
+from unet_jax.training.mesh import data_mesh
 
 NO_TENSORFLOW = "TensorFlow is not installed, as on Python 3.14 and newer"
 
@@ -105,11 +117,26 @@ def pipeline(request) -> str:
     return request.param
 
 
+def fed(arrays, order, start, stop, pipeline, portion=1, mesh=None) -> Iterator[tuple[Source, int]]:
+    return feed(arrays, order, start, stop, pipeline, mesh or data_mesh(1)[0], portion)
+
+
+def unpacked(pieces, start) -> list[Batch]:
+    """The batch of each step, as the training step takes it."""
+    batches = []
+    for source, count in pieces:
+        for step in range(start, start + count):
+            index = np.asarray(source.rows)[step - int(source.first)]
+            batches.append(Batch(*(np.asarray(x)[index] for x in source.slices)))
+        start += count
+    return batches
+
+
+@pytest.mark.parametrize("portion", [1, 3])
 @pytest.mark.parametrize("start", [0, 4])
-def test_batches_are_the_rows_of_their_step(arrays, pipeline, start):
+def test_batches_are_the_rows_of_their_step(arrays, pipeline, start, portion):
     rows = np.array([0, 2, 3, 5, 6])
-    order = Order(rows, 2, seed=5)
-    batches = list(train_batches(arrays, order, start, 9, pipeline))
+    batches = unpacked(fed(arrays, Order(rows, 2, seed=5), start, 9, pipeline, portion), start)
     assert len(batches) == 9 - start
     for step, batch in enumerate(batches, start):
         chosen = Order(rows, 2, seed=5)(step)
@@ -118,31 +145,51 @@ def test_batches_are_the_rows_of_their_step(arrays, pipeline, start):
         np.testing.assert_array_equal(batch.labels, arrays.labels[chosen])
 
 
-def test_batches_are_raw_and_on_the_device(arrays, pipeline):
-    batch = next(train_batches(arrays, Order(np.arange(7), 3, seed=0), 0, 2, pipeline))
-    assert [(name, str(x.dtype), x.shape) for name, x in batch._asdict().items()] == [
-        ("images", "int16", (3, 16, 16)),
-        ("masks", "uint8", (3, 16, 16)),
-        ("labels", "int32", (3,)),
-        ("p1", "float32", (3,)),
-        ("p99", "float32", (3,)),
-        ("valid", "bool", (3,)),
+def test_slices_are_raw_and_on_the_mesh(arrays, pipeline):
+    source, count = next(fed(arrays, Order(np.arange(7), 3, seed=0), 0, 2, pipeline))
+    assert count == 2
+    slices = (7,) if pipeline == "device" else (PIECE_STEPS, 3)
+    assert [(name, str(x.dtype), x.shape) for name, x in source.slices._asdict().items()] == [
+        ("images", "int16", (*slices, 16, 16)),
+        ("masks", "uint8", (*slices, 16, 16)),
+        ("labels", "int32", slices),
+        ("p1", "float32", slices),
+        ("p99", "float32", slices),
+        ("valid", "bool", slices),
     ]
-    for x in batch:
-        assert isinstance(x, jax.Array) and x.devices() == {jax.devices()[0]}
-    assert batch.valid.all()
+    assert source.rows.dtype == source.first.dtype == np.int32
+    for x in jax.tree.leaves(source):
+        assert isinstance(x, jax.Array) and x.sharding.mesh == data_mesh(1)[0]
+    assert source.slices.valid.all()
 
 
-def test_no_step_is_no_batch(arrays, pipeline):
-    assert list(train_batches(arrays, Order(np.arange(7), 3, seed=0), 4, 4, pipeline)) == []
+def test_pieces_end_with_the_epoch_and_keep_their_shapes(arrays, pipeline, monkeypatch):
+    """An epoch has seven steps, training starts with the third; a piece of a stream has at most four."""
+    monkeypatch.setattr("unet_jax.data.pipeline.PIECE_STEPS", 5)
+    order = Order(np.arange(7), 1, seed=0)
+    pieces = list(fed(arrays, order, 2, 21, pipeline, portion=2))
+    assert [count for _, count in pieces] == ([5, 7, 7] if pipeline == "device" else [4, 1, 4, 3, 4, 3])
+    assert len({tuple(x.shape for x in jax.tree.leaves(source)) for source, _ in pieces}) == 1
 
 
-def test_batches_that_are_not_taken_do_no_harm(arrays, pipeline):
+@pytest.mark.parametrize(
+    ("step_bytes", "portion", "expected"),
+    [(1, 1, 64), (1, 8, 64), (1, 3, 63), (1, 100, 100), (2**20, 1, 4), (2**20, 3, 3), (2**20, 8, 8), (2**30, 1, 1)],
+)
+def test_a_piece_is_whole_portions_within_its_bounds(step_bytes, portion, expected):
+    assert _piece_size(step_bytes, portion) == expected
+
+
+def test_no_step_is_no_piece(arrays, pipeline):
+    assert list(fed(arrays, Order(np.arange(7), 3, seed=0), 4, 4, pipeline)) == []
+
+
+def test_pieces_that_are_not_taken_do_no_harm(arrays, pipeline):
     order = Order(np.arange(7), 2, seed=0)
-    stopped = train_batches(arrays, order, 0, 1000, pipeline)
+    stopped = fed(arrays, order, 0, 1000, pipeline)
     taken = list(itertools.islice(stopped, 2))
     stopped.close()
-    for step, batch in enumerate(taken):
+    for step, batch in enumerate(unpacked(taken, 0)):
         assert_same(batch, gather(arrays, order(step)))
 
 
@@ -150,7 +197,7 @@ def test_both_pipelines_give_the_same_batches(arrays):
     pytest.importorskip("tensorflow", reason=NO_TENSORFLOW)
     # One order for both, as two threads ask it.
     order = Order(np.arange(7), 3, seed=11)
-    streams = (train_batches(arrays, order, 3, 12, pipeline) for pipeline in ("tfdata", "device"))
+    streams = (unpacked(fed(arrays, order, 3, 12, pipeline), 3) for pipeline in ("tfdata", "device"))
     compared = 0
     for one, other in zip(*streams, strict=True):
         assert_same(one, other)
@@ -158,20 +205,19 @@ def test_both_pipelines_give_the_same_batches(arrays):
     assert compared == 9
 
 
-def test_a_batch_on_the_device_is_prefetched(arrays, monkeypatch):
+def test_a_piece_on_the_device_is_prefetched(arrays, monkeypatch):
     from unet_jax.data import pipeline
 
     made = []
 
-    def streamed(arrays, order, start, stop):
+    def streamed(arrays, order, start, stop, mesh, portion):
         for step in range(start, stop):
             made.append(step)
-            yield gather(arrays, order(step))
+            yield Source(gather(arrays, order(step)), np.int32([0]), np.int32(step)), 1
 
-    monkeypatch.setattr(pipeline, "_tfdata_batches", streamed)
-    batches = train_batches(arrays, Order(np.arange(7), 2, seed=0), 0, 4, "tfdata")
+    monkeypatch.setattr(pipeline, "_tfdata_pieces", streamed)
     seen = []
-    for _ in batches:
+    for _ in fed(arrays, Order(np.arange(7), 2, seed=0), 0, 4, "tfdata"):
         seen.append(made[-1])
     assert seen == [1, 2, 3, 3]
 
@@ -182,15 +228,15 @@ def test_a_batch_on_the_device_is_prefetched(arrays, monkeypatch):
 def test_tensorflow_leaves_the_accelerator_alone(arrays, monkeypatch):
     tf = pytest.importorskip("tensorflow", reason=NO_TENSORFLOW)
     hidden, streams = [], []
-    from_range = tf.data.Dataset.range
+    from_slices = tf.data.Dataset.from_tensor_slices
     monkeypatch.setattr(tf.config, "set_visible_devices", lambda devices, kind: hidden.append((devices, kind)))
 
     def watched(*args):
         streams.append(list(hidden))
-        return from_range(*args)
+        return from_slices(*args)
 
-    monkeypatch.setattr(tf.data.Dataset, "range", watched)
-    next(train_batches(arrays, Order(np.arange(7), 3, seed=0), 0, 1, "tfdata"))
+    monkeypatch.setattr(tf.data.Dataset, "from_tensor_slices", watched)
+    next(fed(arrays, Order(np.arange(7), 3, seed=0), 0, 1, "tfdata"))
     assert streams == [[([], "GPU")]]
 
 
@@ -200,10 +246,11 @@ import sys
 import numpy as np
 from unet_jax.config import LoaderConfig
 from unet_jax.data.arrays import open_arrays
-from unet_jax.data.pipeline import Order, choose_pipeline, eval_batches, train_batches
+from unet_jax.data.pipeline import Order, choose_pipeline, eval_batches, feed
+from unet_jax.training.mesh import data_mesh
 arrays, rows = open_arrays(sys.argv[1]), np.arange(7)
 choose_pipeline(LoaderConfig())
-assert len(list(train_batches(arrays, Order(rows, 3, 0), 0, 2, "device"))) == 2
+assert [n for _, n in feed(arrays, Order(rows, 3, 0), 0, 3, "device", data_mesh(3)[0], 1)] == [2, 1]
 assert len(list(eval_batches(arrays, rows, 3))) == 3
 print([name for name in sys.modules if name.split(".")[0] == "tensorflow"])
 """
@@ -253,3 +300,11 @@ def test_padding_is_marked(arrays):
     np.testing.assert_array_equal(last.images, arrays.images[[2, 5, 2]])
     np.testing.assert_array_equal(last.masks, arrays.masks[[2, 5, 2]])
     assert all(b.valid.all() for b in list(eval_batches(arrays, rows, 3))[:-1])
+
+
+def test_batches_are_padded_to_a_multiple_of_the_devices(arrays):
+    rows = np.array([6, 0, 3, 2, 5])
+    first, last = eval_batches(arrays, rows, 3, 4)
+    assert first.valid.tolist() == [True, True, True, False] and last.valid.tolist() == [True, True, False, False]
+    np.testing.assert_array_equal(first.images, arrays.images[[6, 0, 3, 6]])
+    np.testing.assert_array_equal(last.labels, arrays.labels[[2, 5, 2, 2]])

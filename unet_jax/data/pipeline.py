@@ -6,12 +6,17 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Bool, Float32, Int16, Int32, Int64, UInt8
 
 from unet_jax.config import LoaderConfig, UserError
 from unet_jax.data.arrays import Arrays
+
+PIECE_STEPS = 64
+"""Steps whose batches a stream hands over together: each time costs a millisecond, the time of a small step."""
+PIECE_BYTES = 4 << 20
+"""But no more than these, since they wait in memory."""
 
 AnyArray = np.ndarray | jax.Array
 
@@ -26,6 +31,20 @@ class Batch(NamedTuple):
     p99: Float32[AnyArray, " b"]
     valid: Bool[AnyArray, " b"]
     """False for the padding of an evaluation's last batch."""
+
+
+class Source(NamedTuple):
+    """What the batches of consecutive steps are taken from, on the devices; equal shapes from piece to piece.
+
+    The batch of a step is `slices` at `rows[step - first]`.
+    """
+
+    slices: Batch
+    """The whole dataset, or of each step its batch, along an axis before the others."""
+    rows: Int32[AnyArray, "steps b"] | Int32[AnyArray, " steps"]
+    """Indices along the first axis of `slices`: those of a batch's slices, or that of a batch."""
+    first: Int32[AnyArray, ""]
+    """The step of the first row."""
 
 
 class Order:
@@ -75,28 +94,51 @@ def choose_pipeline(loader: LoaderConfig) -> tuple[str, str | None]:
     return ("device", None) if loader.pipeline == "device" else ("tfdata", None)
 
 
-def train_batches(arrays: Arrays, order: Order, start: int, stop: int, pipeline: str) -> Iterator[Batch]:
-    """The batches of steps `start` to `stop - 1`, on the default device, prefetched.
+def feed(
+    arrays: Arrays, order: Order, start: int, stop: int, pipeline: str, mesh: Mesh, portion: int
+) -> Iterator[tuple[Source, int]]:
+    """What steps `start` to `stop - 1` train on, prefetched, in pieces of which none reaches over an epoch's end.
 
     Args:
         arrays: the converted dataset.
         order: rows of each step.
         start, stop: steps counted from the beginning of the run.
         pipeline: `tfdata` or `device`; both give the same batches.
+        mesh: the devices, along the axis `data`; a batch is divided among them.
+        portion: how many steps are done at a time. A piece is a multiple of it, but for the last of an epoch.
+
+    Yields:
+        A source, and the number of steps it is for.
     """
-    if pipeline == "device":
-        return _device_batches(arrays, order, start, stop)
-    return _prefetched(_tfdata_batches(arrays, order, start, stop))
+    make = _device_pieces if pipeline == "device" else _tfdata_pieces
+    return _prefetched(make(arrays, order, start, stop, mesh, portion))
 
 
-def eval_batches(arrays: Arrays, rows: Int64[np.ndarray, " n"], batch_size: int) -> Iterator[Batch]:
-    """Every row once, in order, as NumPy arrays; the last batch is padded with copies of its first slice."""
+def gather_steps(arrays: Arrays, order: Order, first: int, count: int, size: int) -> Batch:
+    """The batches of `count` steps from `first` on, one after the other along a new first axis of length `size`.
+
+    What is left of that axis is filled with the last batch.
+    """
+    rows = np.concatenate([order(first + min(i, count - 1)) for i in range(size)])
+    return Batch(*(x.reshape(size, order.batch_size, *x.shape[1:]) for x in gather(arrays, rows)))
+
+
+def eval_batches(arrays: Arrays, rows: Int64[np.ndarray, " n"], batch_size: int, multiple: int = 1) -> Iterator[Batch]:
+    """Every row once, in order, as NumPy arrays; the last batch is padded with copies of its first slice.
+
+    Args:
+        arrays: the converted dataset.
+        rows: which rows.
+        batch_size: slices a batch; where there are fewer rows, that many.
+        multiple: batches are padded further, to a multiple of this number of devices.
+    """
     batch_size = min(batch_size, len(rows))
+    padded = -(-batch_size // multiple) * multiple
     for i in range(0, len(rows), batch_size):
         part = rows[i : i + batch_size]
-        padding = np.repeat(part[:1], batch_size - len(part))
+        padding = np.repeat(part[:1], padded - len(part))
         batch = gather(arrays, np.concatenate([part, padding]))
-        yield batch._replace(valid=np.arange(batch_size) < len(part))
+        yield batch._replace(valid=np.arange(padded) < len(part))
 
 
 def gather(arrays: Arrays, rows: Int64[np.ndarray, " b"]) -> Batch:
@@ -111,40 +153,66 @@ def gather(arrays: Arrays, rows: Int64[np.ndarray, " b"]) -> Batch:
     )
 
 
-def _tfdata_batches(arrays: Arrays, order: Order, start: int, stop: int) -> Iterator[Batch]:
+def _tfdata_pieces(
+    arrays: Arrays, order: Order, start: int, stop: int, mesh: Mesh, portion: int
+) -> Iterator[tuple[Source, int]]:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # it computes nothing here, and would say that it could
     import tensorflow as tf
 
     tf.config.set_visible_devices([], "GPU")  # the accelerator's memory is JAX's
     dtypes = (tf.int16, tf.uint8, tf.int32, tf.float32, tf.float32, tf.bool)
+    size = _piece_size(order.batch_size * arrays.size**2 * 3, portion)
+    pieces = list(_pieces(order.steps_per_epoch, start, stop, size))
 
-    def load(step):
-        return tf.numpy_function(lambda s: tuple(gather(arrays, order(int(s)))), [step], dtypes)
+    def load(first, count):
+        def read(first, count):
+            return tuple(gather_steps(arrays, order, int(first), int(count), size))
 
-    stream = tf.data.Dataset.range(start, stop).map(load).prefetch(tf.data.AUTOTUNE)
-    for batch in stream.as_numpy_iterator():
-        yield Batch(*batch)
+        return tf.numpy_function(read, [first, count], dtypes)
+
+    firsts, counts = np.array(pieces, np.int64).reshape(-1, 2).T
+    stream = tf.data.Dataset.from_tensor_slices((firsts, counts)).map(load).prefetch(1)
+    everywhere, by_slice = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(None, "data"))
+    rows = jax.device_put(np.arange(size, dtype=np.int32), everywhere)
+    for (first, count), slices in zip(pieces, stream.as_numpy_iterator(), strict=True):
+        held, begin = jax.device_put((slices, np.int32(first)), (by_slice, everywhere))
+        yield Source(Batch(*held), rows, begin), count
 
 
-def _prefetched(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """Batches on the device, the copy of the next one started before the last is handed out."""
+def _device_pieces(
+    arrays: Arrays, order: Order, start: int, stop: int, mesh: Mesh, portion: int
+) -> Iterator[tuple[Source, int]]:
+    everywhere, by_slice = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(None, "data"))
+    images, masks = np.asarray(arrays.images), np.asarray(arrays.masks)
+    valid = np.ones(len(arrays), bool)
+    held = jax.device_put(Batch(images, masks, arrays.labels, arrays.p1, arrays.p99, valid), everywhere)
+    length = order.steps_per_epoch
+    for first, count in _pieces(length, start, stop, length):
+        begin = first - first % length  # the rows of the whole epoch, so that their shape is always the same
+        rows = np.stack([order(step) for step in range(begin, begin + length)]).astype(np.int32)
+        yield Source(held, *jax.device_put((rows, np.int32(begin)), (by_slice, everywhere))), count
+
+
+def _pieces(length: int, start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:
+    """First step and number of steps of each piece: `size`, or what is left of the epoch."""
+    while start < stop:
+        count = min(size, length - start % length, stop - start)
+        yield start, count
+        start += count
+
+
+def _piece_size(step_bytes: int, portion: int) -> int:
+    """Steps a piece: a multiple of `portion`, enough to spread the cost of handing over one, within PIECE_BYTES."""
+    return portion * max(1, min(PIECE_STEPS // portion, PIECE_BYTES // (portion * step_bytes)))
+
+
+def _prefetched(pieces: Iterator[tuple[Source, int]]) -> Iterator[tuple[Source, int]]:
+    """The same, the copy of the next one to the device started before the last is handed out."""
     ahead = None
-    for batch in batches:
-        current = jax.device_put(batch)
+    for piece in pieces:
         if ahead is not None:
             yield ahead
-        ahead = current
+        ahead = piece
     if ahead is not None:
         yield ahead
-
-
-def _device_batches(arrays: Arrays, order: Order, start: int, stop: int) -> Iterator[Batch]:
-    held = jax.device_put((np.asarray(arrays.images), np.asarray(arrays.masks), arrays.labels, arrays.p1, arrays.p99))
-
-    @jax.jit
-    def take(held, rows) -> Batch:
-        return Batch(*(jnp.take(x, rows, axis=0) for x in held), valid=jnp.ones(rows.shape, bool))
-
-    for step in range(start, stop):
-        yield take(held, order(step))

@@ -108,7 +108,7 @@ class Checkpoints:
         return max(self.steps(), default=None)
 
     def best(self) -> int | None:
-        """The checkpoint with the highest metric, of equals the earliest; None if none has a metric.
+        """The checkpoint with the highest metric, of equals the latest; None if none has a metric.
 
         Raises:
             CheckpointError: a manifest is damaged, so that it cannot be told.
@@ -119,8 +119,8 @@ class Checkpoints:
             with contextlib.suppress(FileNotFoundError):
                 metric = self._read_manifest(step).metric
                 if metric is not None:
-                    scored.append((metric, -step))
-        return -max(scored)[1] if scored else None
+                    scored.append((metric, step))
+        return max(scored)[1] if scored else None
 
     def metric(self, step: int) -> float | None:
         """What `step` was saved with; None if that was None or not finite.

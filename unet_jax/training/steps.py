@@ -1,5 +1,6 @@
 """The training state, the optimizer and its schedule, and the compiled train and evaluation steps."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -7,15 +8,18 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Shaped
 
 from unet_jax.config import Config, OptimConfig
+from unet_jax.models.compiler import compiler_options
 from unet_jax.models.inference import tumor_logits
 from unet_jax.models.preprocess import preprocess
 from unet_jax.models.unet import UNet
 from unet_jax.scoring.metrics import Counts, apply_threshold, count
 from unet_jax.training.augment import augment
 from unet_jax.training.losses import LossSums, loss_sums, loss_value
+from unet_jax.training.mesh import divided, replicated
 
 THRESHOLD = 0.5
 """Threshold of the metrics shown during training; the one for use is chosen on validation afterwards."""
@@ -96,8 +100,8 @@ def init_state(config: Config, size: int, tx: optax.GradientTransformation) -> T
 
 
 def base_key(seed: int) -> Array:
-    """The key that steps are folded into. `unsafe_rbg` because drawing dropout from threefry is slow on a CPU."""
-    return jax.random.key(seed, impl="unsafe_rbg")
+    """The key that steps are folded into."""
+    return jax.random.key(seed)
 
 
 def class_targets(masks: Shaped[Array, "b h w"], labels: Shaped[Array, " b"], classes: int) -> Float[Array, "b h w c"]:
@@ -116,13 +120,12 @@ def class_targets(masks: Shaped[Array, "b h w"], labels: Shaped[Array, " b"], cl
 
 
 def make_train_step(config: Config, tx: optax.GradientTransformation) -> Callable[..., tuple[TrainState, Array]]:
-    """A jitted `(state, batch, key) -> (state, loss)` that donates the state.
+    """A function `(state, batch, key) -> (state, loss)`, to be compiled.
 
     The batch is `data.pipeline.Batch`; the key is the run's base key, into which the step is folded.
     """
     apply: Any = UNet(config.model).apply  # its type does not tell whether it also returns the updated statistics
 
-    @jax.jit(donate_argnums=0)
     def train_step(state: TrainState, batch: Any, key: Array) -> tuple[TrainState, Array]:
         augment_key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step))
         images, masks = augment(augment_key, batch.images, batch.masks, config.augment)
@@ -159,11 +162,48 @@ def make_train_step(config: Config, tx: optax.GradientTransformation) -> Callabl
     return train_step
 
 
+def make_train_steps(
+    config: Config, tx: optax.GradientTransformation, mesh: Mesh
+) -> Callable[..., tuple[TrainState, Float[Array, " count"]]]:
+    """A jitted `(state, source, key, *, count) -> (state, losses)` that does `count` steps and donates the state.
+
+    Args:
+        config, tx: as `make_train_step`.
+        mesh: the devices that a batch is divided among. The state is on each of them.
+
+    Returns:
+        The function. Its source is `data.pipeline.Source`, from which each step takes its own batch.
+    """
+    train_step, batch_sharding = make_train_step(config, tx), divided(mesh)
+
+    @functools.partial(
+        jax.jit,
+        donate_argnums=0,
+        static_argnames="count",
+        out_shardings=replicated(mesh),
+        compiler_options=compiler_options(remat=config.model.remat),
+    )
+    def train_steps(state: TrainState, source: Any, key: Array, *, count: int) -> tuple[TrainState, Array]:
+        def body(state: TrainState, _: None) -> tuple[TrainState, Array]:
+            index = source.rows.at[state.step - source.first].get(mode="promise_in_bounds")
+            batch = jax.tree.map(lambda x: x.at[index].get(mode="promise_in_bounds"), source.slices)
+            batch = jax.lax.with_sharding_constraint(batch, batch_sharding)
+            # The barrier keeps how a batch is taken from changing how it is computed with, and so its rounding.
+            return train_step(state, jax.lax.optimization_barrier(batch), key)
+
+        if count == 1:  # a loop costs time on a CPU, even when it runs once
+            state, loss = body(state, None)
+            return state, loss.reshape(1)
+        return jax.lax.scan(body, state, length=count)
+
+    return train_steps
+
+
 def make_eval_step(config: Config) -> Callable[..., tuple[LossSums, Counts]]:
     """A jitted `(params, batch_stats, batch) -> (LossSums, Counts)` with the running statistics, no dropout."""
     apply: Any = UNet(config.model).apply  # its type does not tell whether it also returns the updated statistics
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=compiler_options())
     def eval_step(params: Any, batch_stats: Any, batch: Any) -> tuple[LossSums, Counts]:
         x = preprocess(batch.images, batch.p1, batch.p99, config.preprocess)
         logits = apply({"params": params, "batch_stats": batch_stats}, x, train=False)

@@ -1,0 +1,92 @@
+"""Steps in a row: compiled before the first of them, a few under way at a time."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from unet_jax.training.steps import TrainState
+
+IN_FLIGHT = 2
+"""Dispatches ahead of the one waited for: enough to keep the device busy, few enough to stop at once."""
+
+Settled = Callable[[int, np.ndarray], None]
+"""Called with the number of a dispatch's first step, and its losses, when they have been computed."""
+
+
+def steps_per_dispatch() -> int:
+    """How many steps one call of the compiled function does.
+
+    An accelerator may do a step in less time than Python takes to ask for it. On a CPU, XLA computes the body of a
+    loop on one core, so that several steps a call are many times slower.
+    """
+    return 1 if jax.default_backend() == "cpu" else 8
+
+
+def portions(steps: int, most: int) -> Iterator[int]:
+    """`steps` as a sum: `most` as often as it goes, then the rest."""
+    yield from [most] * (steps // most)
+    if steps % most:
+        yield steps % most
+
+
+def compile_steps(
+    train_steps: Any, state: TrainState, source: Any, key: Any, start: int, length: int, most: int
+) -> Mapping[int, Callable[..., tuple[TrainState, Any]]]:
+    """`make_train_steps`' function, compiled for each number of steps that a dispatch will have.
+
+    Args:
+        train_steps: from `make_train_steps`.
+        state, source, key: arguments as they will be; nothing is computed from them.
+        start: step that training begins with.
+        length: steps of an epoch; a dispatch never reaches into the next one.
+        most: the largest number of steps of a dispatch.
+    """
+    sizes = {size for steps in (length - start % length, length) for size in portions(steps, most)}
+    return {size: train_steps.lower(state, source, key, count=size).compile() for size in sorted(sizes)}
+
+
+def run_steps(
+    compiled: Mapping[int, Callable[..., tuple[TrainState, Any]]],
+    state: TrainState,
+    pieces: Iterator[tuple[Any, int]],
+    start: int,
+    stop: int,
+    key: Any,
+    settled: Settled = lambda step, losses: None,
+    stopped: Callable[[], bool] = lambda: False,
+) -> TrainState:
+    """Do steps `start` to `stop - 1`, or fewer if `stopped` becomes true; on return all of them are done.
+
+    Args:
+        compiled: from `compile_steps`.
+        state: after `start` steps; donated.
+        pieces: from `data.pipeline.feed`, none of which reaches beyond `stop`.
+        start: step that training begins with.
+        stop: the end of an epoch, counted from the beginning of the run.
+        key: the run's base key.
+        settled: told of each dispatch, in order; what it raises ends the loop.
+        stopped: asked before each dispatch.
+    """
+    most, step = max(compiled), start
+    pending: deque[tuple[int, Any]] = deque()
+
+    def settle() -> None:
+        first, losses = pending.popleft()
+        settled(first, np.asarray(losses))
+
+    while step < stop and not stopped():
+        source, count = next(pieces)
+        for size in portions(count, most):
+            if stopped():
+                break
+            state, losses = compiled[size](state, source, key)
+            pending.append((step, losses))
+            step += size
+            if len(pending) > IN_FLIGHT:
+                settle()
+    while pending:
+        settle()
+    return state
