@@ -1,0 +1,62 @@
+"""What the measurements of whole commands work on, made of the embedded phantom."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from unet_jax.config import Config, ModelConfig
+from unet_jax.data.arrays import Arrays, build
+from unet_jax.data.image_io import to_display
+from unet_jax.data.phantom import patient_slices, write_phantom
+from unet_jax.training.checkpoint import Checkpoints
+from unet_jax.training.steps import init_state, make_optimizer
+from unet_jax.workdir import Workdir, open_split, settle_config
+
+SEED = 0
+
+
+def raw_folder(folder: Path, patients: int) -> Path:
+    """The phantom in the dataset's layout, made on first use."""
+    raw = folder / f"raw-{patients}"
+    if not raw.exists():
+        making = raw.with_name(raw.name + ".tmp")
+        write_phantom(making, patients, SEED)
+        making.rename(raw)
+    return raw
+
+
+def converted(folder: Path, patients: int, size: int) -> Arrays:
+    """The phantom as arrays."""
+    out = folder / f"data-{patients}-{size}"
+    return build(raw_folder(folder, patients), out, size=size, mask_rule="area", progress=False)
+
+
+def pngs(folder: Path, count: int) -> Path:
+    """A folder of so many slices of 512x512 as 8-bit grey PNG."""
+    folder.mkdir()
+    done = patient = 0
+    while done < count:
+        for piece in patient_slices(SEED, patient):
+            if done < count:
+                Image.fromarray(to_display(piece.image)).save(folder / f"{done:04}.png")
+                done += 1
+        patient += 1
+    return folder
+
+
+def untrained_run(path: Path, arrays: Arrays, width: int) -> Config:
+    """A workdir with the checkpoint of fresh weights, which compute as fast as trained ones."""
+    config = replace(Config(data=str(arrays.path)), model=ModelConfig(width=width))
+    workdir, silent = Workdir(path), _silent
+    settle_config(workdir, config)
+    open_split(workdir, config, arrays, silent)
+    state: Any = init_state(config, arrays.size, make_optimizer(config.optim, 1))
+    with Checkpoints(workdir.checkpoints) as checkpoints:
+        checkpoints.save(1, state, 0.5, wait=True)
+    return config
+
+
+def _silent(line: str) -> None:
+    pass
