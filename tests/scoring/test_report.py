@@ -67,8 +67,8 @@ def test_history_marks_the_epoch_of_the_best_validation_iou_in_each_panel():
     assert words == ["train", "validation", "highest validation micro-IoU: epoch 2", "learning rate"]
 
 
-def test_history_marks_the_first_of_equal_epochs():
-    assert line(history_figure(records([0.1, 0.6, 0.6])).axes[2], "highest")[0].tolist() == [2]
+def test_history_marks_the_latest_of_equal_epochs():
+    assert line(history_figure(records([0.1, 0.6, 0.6])).axes[2], "highest")[0].tolist() == [3]
 
 
 @pytest.mark.parametrize("missing", [None, float("nan"), float("inf")])

@@ -56,7 +56,7 @@ class GalleryRow:
 def history_figure(records: Sequence[dict[str, Any]]) -> Figure:
     """Learning curves: loss, pixel accuracy and micro-IoU over epochs, train and validation, the best epoch marked.
 
-    The best epoch is that of the highest validation micro-IoU, of equals the first: the one whose checkpoint is kept.
+    The best epoch is that of the highest validation micro-IoU, of equals the latest: the one whose checkpoint is kept.
 
     Args:
         records: lines of `metrics.jsonl`, at least one. A value that is None or not finite leaves a gap.
@@ -66,7 +66,7 @@ def history_figure(records: Sequence[dict[str, Any]]) -> Figure:
     """
     epochs = [r["epoch"] for r in records]
     val_iou = np.nan_to_num(_series(records, "val", "micro_iou"), nan=-np.inf)
-    best = int(val_iou.argmax()) if np.isfinite(val_iou).any() else None
+    best = int(np.flatnonzero(val_iou == val_iou.max())[-1]) if np.isfinite(val_iou).any() else None
     # A line through one or a few points is not seen without marks.
     mark: dict[str, Any] = {"marker": "o", "markersize": 4} if len(records) <= 30 else {}
     with matplotlib.rc_context(_STYLE):
