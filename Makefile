@@ -12,13 +12,16 @@ concat = $(subst $(space),$(2),$(strip $(1)))
 # A file a set of extras says that it is installed: .installed-core, .installed-core-test-cuda12, ...
 installed = $(VENV)/.installed-$(call concat,core $(1) $(subst $(comma), ,$(EXTRAS)),-)
 
-.PHONY: train test lint
+.PHONY: train test faults lint
 
 train: $(call installed,)
 	$(VENV)/bin/python -m unet_jax.train --workdir runs/a $(ARGS)
 
 test: $(call installed,test)
 	$(VENV)/bin/python -m pytest -n 2 $(ARGS)
+
+faults: $(call installed,test)
+	$(VENV)/bin/python -m pytest -m faults $(ARGS)
 
 lint: $(call installed,test dev)
 	$(VENV)/bin/python -m ruff check .

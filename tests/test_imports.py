@@ -18,12 +18,28 @@ PATHS = {
 """Module to file."""
 
 ROOMS = ("models", "training", "scoring", "data")
-HALLS = ("workdir", "predictor", "prediction", "evaluation", "fit", "compile_cache")
-SHARED = ("config", "cli")
+HALLS = (
+    *("workdir", "predictor", "prediction", "prediction_output", "prediction_table"),
+    *("evaluation", "fit", "run", "folds", "compile_cache"),
+)
+SHARED = ("config", "cli", "mesh")
 DOORS = tuple(
     p.stem for p in sorted(ROOT.glob("*.py")) if p.stem not in (*HALLS, *SHARED, "__init__")
 )  # so a new module at the top is a door, unless it is named above
-HEAVY = ("jax", "flax", "optax", "orbax", "tensorflow", "matplotlib", "h5py", "PIL", "tensorboardX", "pooch")
+HEAVY = (
+    "jax",
+    "flax",
+    "optax",
+    "orbax",
+    "tensorflow",
+    "tensorflow_datasets",
+    "matplotlib",
+    "h5py",
+    "PIL",
+    "tensorboardX",
+)
+TFDS_BUILDER = "unet_jax.data.brain_tumor_figshare.brain_tumor_figshare_dataset_builder"
+"""The one module that cannot be without TensorFlow Datasets, and is imported by who needs it."""
 
 
 class Import(NamedTuple):
@@ -76,19 +92,19 @@ def may_import(importer: str, imported: str) -> bool:
     a, b = part(importer), part(imported)
     if a == "config":
         return False
-    if a == "cli":
+    if a in ("cli", "mesh"):
         return b == "config"
     if a in DOORS:
         return b not in DOORS
     if a == "workdir":
         return b in ("config", "data")
     if a in HALLS:
-        return b in (*HALLS, *ROOMS, "config")
+        return b in (*HALLS, *ROOMS, "config", "mesh")
     return {
         "models": b == "config",
         "scoring": b in ("config", "models"),
-        "training": b in ("config", "models") or imported == "unet_jax.scoring.metrics",
-        "data": b == "config",
+        "training": b in ("config", "models", "mesh") or imported == "unet_jax.scoring.metrics",
+        "data": b == "config" or (b == "mesh" and importer == "unet_jax.data.pipeline"),
     }[a]
 
 
@@ -145,8 +161,8 @@ def test_a_module_imports_only_what_it_may(module):
     assert wrong == []
 
 
-def test_the_package_itself_imports_nothing():
-    assert [i for i in IMPORTS["unet_jax"] if i.at_top] == []
+def test_the_package_itself_imports_nothing_of_weight():
+    assert [i for i in IMPORTS["unet_jax"] if i.at_top and not standard(i.module)] == []
 
 
 def test_config_needs_the_standard_library_alone():
@@ -165,7 +181,8 @@ def test_a_door_imports_what_is_heavy_inside_main(door):
     [
         ("flax.linen", ("unet_jax.models.",)),
         ("orbax", ("unet_jax.training.checkpoint",)),
-        ("tensorflow", ("unet_jax.data.pipeline",)),
+        ("tensorflow", ("unet_jax.data.pipeline", "unet_jax.data.tfds_source")),
+        ("tensorflow_datasets", (TFDS_BUILDER, "unet_jax.data.tfds_source")),
     ],
 )
 def test_a_library_keeps_to_its_place(library, places):
@@ -182,7 +199,10 @@ def test_a_library_keeps_to_its_place(library, places):
 
 
 def test_tensorflow_is_imported_inside_a_function():
-    assert [i for i in IMPORTS["unet_jax.data.pipeline"] if i.module == "tensorflow" and i.at_top] == []
+    for module, found in IMPORTS.items():
+        at_top = {i.module.split(".")[0] for i in found if i.at_top} & {"tensorflow", "tensorflow_datasets"}
+        assert not at_top or module == TFDS_BUILDER, module
+        assert module == TFDS_BUILDER or all(i.module != TFDS_BUILDER or not i.at_top for i in found), module
 
 
 def loaded_by(code: str, *argv: str) -> tuple[int, set[str]]:
@@ -204,7 +224,7 @@ def test_help_is_quick(door):
 
 def test_data_and_plots_are_there_without_jax():
     # Conversion starts processes from these, and a process must not be forked or burdened with a loaded jax.
-    modules = [m for m in PATHS if part(m) == "data" and m != "unet_jax.data.pipeline"]
+    modules = [m for m in PATHS if part(m) == "data" and m not in ("unet_jax.data.pipeline", TFDS_BUILDER)]
     code, loaded = loaded_by(f"import {', '.join([*modules, 'unet_jax.workdir', 'unet_jax.scoring.report'])}")
     assert code == 0 and {"numpy", "h5py", "matplotlib"} <= loaded
-    assert loaded & {"jax", "flax", "tensorflow"} == set()
+    assert loaded & {"jax", "flax", "tensorflow", "tensorflow_datasets"} == set()

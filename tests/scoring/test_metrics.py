@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, f1_score, jaccard_score
+from sklearn.metrics import accuracy_score, f1_score, jaccard_score, precision_score, recall_score
 
 from unet_jax.scoring.metrics import (
     Counts,
@@ -16,6 +16,10 @@ from unet_jax.scoring.metrics import (
     dice,
     iou,
     pixel_accuracy,
+    precision,
+    sensitivity,
+    specificity,
+    volumetric_similarity,
 )
 
 # Two slices of 2x3. First: one hit, one false alarm, two misses, two true negatives. Second: two hits, four negatives.
@@ -191,3 +195,64 @@ def test_zeros_are_separate_buffers_that_may_be_donated():
     merge = jax.jit(lambda a, b: a + b, donate_argnums=0)
     total = merge(Counts.zeros((2,)), Counts.zeros((2,)))
     assert as_tuple(total) == ([0, 0], [0, 0], [0, 0], [0, 0])
+
+
+def test_more_scores_by_hand():
+    counts = Counts(tp=3, fp=1, fn=2, tn=6)
+    assert precision(counts) == 3 / 4
+    assert sensitivity(counts) == 3 / 5
+    assert specificity(counts) == 6 / 7
+    assert volumetric_similarity(counts) == 1 - 1 / 9
+
+
+@pytest.mark.parametrize("array", [jnp.asarray, np.asarray], ids=["jax", "numpy"])
+def test_the_rule_for_empty_masks(array):
+    # Both empty; only the truth empty; only the prediction empty; nothing but tumour, found in part.
+    counts = Counts(tp=array([0, 0, 0, 4]), fp=array([0, 5, 0, 0]), fn=array([0, 0, 5, 5]), tn=array([9, 4, 4, 0]))
+    expected = {
+        precision: [1, 0, 0, 1],
+        sensitivity: [1, 0, 0, 4 / 9],
+        specificity: [1, 0, 0, 1],
+        volumetric_similarity: [1, 0, 0, 1 - 5 / 13],
+    }
+    for score, values in expected.items():
+        with jax.debug_nans(True):
+            got = score(counts)
+        np.testing.assert_allclose(got, values, rtol=1e-6)
+        assert got.dtype == (np.float32 if array is jnp.asarray else np.float64)
+        assert score(Counts(0, 0, 0, 0)) == 1
+
+
+def test_more_scores_equal_scikit_learn():
+    rng = np.random.default_rng(1)
+    for share in (0.02, 0.3, 0.9):
+        mask, pred = rng.random((2, 4, 16, 16)) < share
+        each = count_per_slice(pred, mask)
+        pairs = [(m.ravel(), p.ravel()) for m, p in zip(mask, pred, strict=True)]
+        np.testing.assert_allclose(precision(each), [precision_score(m, p) for m, p in pairs], rtol=1e-12)
+        np.testing.assert_allclose(sensitivity(each), [recall_score(m, p) for m, p in pairs], rtol=1e-12)
+        np.testing.assert_allclose(specificity(each), [recall_score(~m, ~p) for m, p in pairs], rtol=1e-12)
+        pooled = count(jnp.asarray(pred), jnp.asarray(mask), jnp.ones(4, bool))
+        np.testing.assert_allclose(precision(pooled), precision_score(mask.ravel(), pred.ravel()), rtol=1e-6)
+
+
+# A tumour, and any prediction of it.
+sizes = st.integers(0, 50)
+with_tumor = st.builds(Counts, sizes, sizes, sizes, sizes).filter(lambda c: c.tp + c.fn > 0)
+RULED = (iou, dice, precision, sensitivity, specificity, volumetric_similarity)
+
+
+@settings(deadline=None)
+@given(st.lists(with_tumor, min_size=1, max_size=5), st.data())
+def test_missing_a_tumor_never_improves_a_mean(slices, data):
+    missed = data.draw(st.sampled_from(range(len(slices))))
+    before = slices[missed]
+    empty = Counts(tp=0, fp=0, fn=before.tp + before.fn, tn=before.tn + before.fp)
+    after = [empty if i == missed else c for i, c in enumerate(slices)]
+    for score in RULED:
+        assert score(empty) == 0
+        assert np.mean([score(c) for c in after]) <= np.mean([score(c) for c in slices])
+        if before.tp > 0 and not (score is specificity and before.tn == 0):
+            assert score(empty) < score(before)
+    # Pixel accuracy is what the rule leaves out: an empty prediction beats one that is mostly wrong.
+    assert (pixel_accuracy(empty) > pixel_accuracy(before)) == (before.fp > before.tp)

@@ -1,84 +1,91 @@
-"""Rows, summaries and the threshold, against values worked out by hand."""
+"""Summaries, the gallery's choice and the files, against values worked out by hand."""
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
-from unet_jax.scoring.metrics import Counts, apply_threshold, count_per_slice
+from unet_jax.scoring.components import Detection
+from unet_jax.scoring.metrics import EMPTY_RULE, Counts
+from unet_jax.scoring.slices import FIGURES, MEASURES, SliceScore, slice_rows
 from unet_jax.scoring.summary import (
-    THRESHOLDS,
-    SliceScore,
-    best_threshold,
     choose_gallery,
-    patient_rows,
-    slice_rows,
     summarize,
-    threshold_counts,
-    threshold_ious,
     write_csv,
     write_json,
 )
+from unet_jax.scoring.surface import SurfaceScore
+
+EXACT, FOUND = SurfaceScore(0.0, 0.0, 1.0), Detection(1, 1, 1, 0)
+
+
+def scored(slice, pid, tumor, network, native, near=EXACT, far=EXACT, found=FOUND):
+    return SliceScore(slice, pid, tumor, network, native, near, far, found)
+
 
 # Network resolution has 10 pixels, native 100.
+MISSED = scored(
+    12,
+    "b",
+    "glioma",
+    Counts(0, 0, 0, 10),
+    Counts(0, 0, 20, 80),
+    far=SurfaceScore(14.0, 14.0, 0.0),
+    found=Detection(2, 0, 0, 0),
+)
 SCORES = [
-    SliceScore(12, "b", "glioma", Counts(0, 0, 0, 10), Counts(0, 0, 20, 80)),
-    SliceScore(3, "a", "meningioma", Counts(1, 1, 2, 6), Counts(30, 10, 10, 50)),
-    SliceScore(7, "a", "meningioma", Counts(4, 0, 0, 6), Counts(40, 0, 0, 60)),
+    MISSED,
+    scored(
+        3,
+        "a",
+        "meningioma",
+        Counts(1, 1, 2, 6),
+        Counts(30, 10, 10, 50),
+        near=SurfaceScore(2.0, 1.0, 0.5),
+        far=SurfaceScore(4.0, 1.5, 0.25),
+        found=Detection(3, 2, 1, 4),
+    ),
+    scored(7, "a", "meningioma", Counts(4, 0, 0, 6), Counts(40, 0, 0, 60)),
 ]
 
 
-def test_slice_rows_by_hand():
-    rows = slice_rows(SCORES)
-    assert [r["slice"] for r in rows] == [3, 7, 12]
-    assert rows[0] == {
-        "slice": 3,
-        "pid": "a",
-        "tumor": "meningioma",
-        "network_iou": 1 / 4,
-        "network_dice": 2 / 5,
-        "network_pixel_accuracy": 7 / 10,
-        "native_iou": 30 / 50,
-        "native_dice": 60 / 80,
-        "native_pixel_accuracy": 80 / 100,
-        "native_tumor_pixels": 40,
-        "native_predicted_pixels": 40,
-    }
-    # Too small for the network's resolution, missed at the native one: empty there, and so 1; 0 here.
-    assert (rows[2]["network_iou"], rows[2]["native_iou"]) == (1, 0)
-    assert (rows[2]["native_tumor_pixels"], rows[2]["native_predicted_pixels"]) == (20, 0)
-
-
-def test_patient_rows_by_hand():
-    rows = patient_rows(SCORES)
-    assert [(r["pid"], r["tumor"], r["n_slices"]) for r in rows] == [("a", "meningioma", 2), ("b", "glioma", 1)]
-    a, b = rows
-    assert a["native_micro_iou"] == 70 / 90
-    assert a["native_micro_dice"] == 140 / 160
-    assert a["native_mean_iou"] == pytest.approx((30 / 50 + 1) / 2)
-    assert a["native_mean_dice"] == pytest.approx((60 / 80 + 1) / 2)
-    assert a["native_pixel_accuracy"] == 180 / 200
-    assert a["network_micro_iou"] == 5 / 8
-    assert (b["network_mean_dice"], b["native_mean_dice"]) == (1, 0)
-
-
-def test_a_patient_of_two_tumor_types_names_both():
-    scores = [
-        SliceScore(1, "c", "pituitary", Counts(1, 0, 0, 0), Counts(1, 0, 0, 0)),
-        SliceScore(2, "c", "glioma", Counts(1, 0, 0, 0), Counts(1, 0, 0, 0)),
-    ]
-    assert [r["tumor"] for r in patient_rows(scores)] == ["glioma+pituitary"]
+def summed_up(scores, **options):
+    settings = {"split": "test", "threshold": 0.45, "mask_rule": "area", "spacing": None, "tolerance": 2.0}
+    return summarize(scores, **settings | options)
 
 
 def test_summary_by_hand():
-    summary = summarize(SCORES, split="test", threshold=0.45, mask_rule="area")
-    assert list(summary) == ["split", "n_slices", "n_patients", "threshold", "mask_rule", "network", "native"]
+    summary = summed_up(SCORES, resamples=300)
+    assert list(summary) == [
+        "split",
+        "n_slices",
+        "n_patients",
+        "threshold",
+        "mask_rule",
+        "distance_unit",
+        "spacing_mm",
+        "nsd_tolerance",
+        "empty_rule",
+        "bootstrap",
+        "detection",
+        "network",
+        "native",
+    ]
     assert (summary["split"], summary["threshold"], summary["mask_rule"]) == ("test", 0.45, "area")
     assert (summary["n_slices"], summary["n_patients"]) == (3, 2)
+    assert (summary["distance_unit"], summary["spacing_mm"], summary["nsd_tolerance"]) == ("px", None, 2.0)
+    assert summary["empty_rule"] == EMPTY_RULE
+    assert summary["bootstrap"] == {"resamples": 300, "seed": 0, "unit": "patient"}
+    assert summary["detection"] == {
+        "tumors": 6,
+        "found": 3 / 6,
+        "found_half": 2 / 6,
+        "false_components_per_slice": 4 / 3,
+    }
 
     native = summary["native"]
     assert native["micro_iou"] == 70 / (70 + 10 + 30)
@@ -86,123 +93,185 @@ def test_summary_by_hand():
     assert native["mean_iou"] == pytest.approx((0.6 + 1 + 0) / 3)
     assert native["mean_dice"] == pytest.approx((0.75 + 1 + 0) / 3)
     assert native["pixel_accuracy"] == pytest.approx(260 / 300)
+    assert native["hd95"] == pytest.approx((14 + 4 + 0) / 3)
+    assert native["assd"] == pytest.approx((14 + 1.5 + 0) / 3)
+    assert native["nsd"] == pytest.approx((0 + 0.25 + 1) / 3)
+    assert native["precision"] == pytest.approx((0 + 30 / 40 + 1) / 3)
+    assert native["sensitivity"] == pytest.approx((0 + 30 / 40 + 1) / 3)
+    assert native["specificity"] == pytest.approx((0 + 50 / 60 + 1) / 3)
+    assert native["volumetric_similarity"] == pytest.approx((0 + 1 + 1) / 3)
+    assert native["missed"] == pytest.approx(1 / 3)
+    assert native["micro_precision"] == 70 / 80
+    assert native["micro_sensitivity"] == 70 / 100
+    assert native["micro_specificity"] == 190 / 200
 
     network = summary["network"]
     assert network["micro_iou"] == 5 / 8
     assert network["mean_iou"] == pytest.approx((0.25 + 1 + 1) / 3)
     assert network["pixel_accuracy"] == 27 / 30
+    assert network["hd95"] == pytest.approx(2 / 3)
+    assert network["missed"] == 0  # of the two slices that have a tumour there
 
-    assert list(native["by_tumor"]) == ["meningioma", "glioma", "pituitary"]
-    assert native["by_tumor"]["meningioma"] == {
-        "n_slices": 2,
-        "micro_iou": 70 / 90,
-        "micro_dice": 140 / 160,
-        "mean_iou": pytest.approx(0.8),
-        "mean_dice": pytest.approx(0.875),
-        "pixel_accuracy": 0.9,
+    for resolution in ("network", "native"):
+        figures = summary[resolution]
+        assert list(figures) == [*FIGURES, "std", "median", "ci95", "patients", "by_tumor"]
+        assert set(figures["ci95"]) == set(FIGURES)
+        assert set(figures["std"]) == set(figures["median"]) == set(MEASURES)
+        assert list(figures["by_tumor"]) == ["meningioma", "glioma", "pituitary"]
+
+
+def test_spread_by_hand():
+    native = summed_up(SCORES)["native"]
+    assert native["median"]["dice"] == 0.75
+    assert native["median"]["hd95"] == 4
+    # Of 14, 4 and 0: the mean is 6, the squares of the distances from it are 64, 4 and 36.
+    assert native["std"]["hd95"] == pytest.approx((104 / 3) ** 0.5)
+    assert native["std"]["nsd"] == pytest.approx(np.std([0, 0.25, 1]))
+
+
+def test_means_over_patients_by_hand():
+    summary = summed_up(SCORES)
+    assert summary["native"]["patients"] == {
+        "mean_iou": pytest.approx((0.8 + 0) / 2),
+        "mean_dice": pytest.approx((0.875 + 0) / 2),
+        "hd95": pytest.approx((2 + 14) / 2),
+        "assd": pytest.approx((0.75 + 14) / 2),
+        "nsd": pytest.approx((0.625 + 0) / 2),
     }
-    assert native["by_tumor"]["glioma"]["micro_iou"] == 0
+    assert summary["network"]["patients"]["mean_iou"] == pytest.approx((0.625 + 1) / 2)
+
+
+def test_scores_by_tumor_by_hand():
+    native = summed_up(SCORES)["native"]
+    meningioma, glioma = native["by_tumor"]["meningioma"], native["by_tumor"]["glioma"]
+    assert list(meningioma) == ["n_slices", "n_patients", *FIGURES, "std", "median", "ci95"]
+    assert (meningioma["n_slices"], meningioma["n_patients"]) == (2, 1)
+    assert (meningioma["micro_iou"], meningioma["micro_dice"]) == (70 / 90, 140 / 160)
+    assert meningioma["mean_iou"] == pytest.approx(0.8)
+    assert meningioma["mean_dice"] == pytest.approx(0.875)
+    assert (meningioma["pixel_accuracy"], meningioma["hd95"], meningioma["missed"]) == (0.9, 2, 0)
+    assert (glioma["micro_iou"], glioma["missed"], glioma["hd95"]) == (0, 1, 14)
+    # One patient each: nothing is known of others.
+    assert set(meningioma["ci95"].values()) == set(glioma["ci95"].values()) == {None}
+
+
+def test_intervals_of_two_patients_by_hand():
+    # A sample is the one patient twice, both, or the other twice: the interval reaches from the one to the other.
+    ci95 = summed_up(SCORES)["native"]["ci95"]
+    assert ci95["micro_iou"] == [0, pytest.approx(70 / 90)]
+    assert ci95["mean_dice"] == [0, pytest.approx(0.875)]
+    assert ci95["hd95"] == [2, 14]
+    assert ci95["missed"] == [0, 1]
+    assert ci95["pixel_accuracy"] == [pytest.approx(0.8), pytest.approx(0.9)]
+    # No patient but the first has a tumour at the network's resolution; samples without it have no fraction missed.
+    assert summed_up(SCORES)["network"]["ci95"]["missed"] == [0, 0]
+
+
+def test_intervals_equal_those_of_the_slices_drawn():
+    rng = np.random.default_rng(5)
+    scores = []
+    for i in range(60):
+        counts = [Counts(*(int(n) for n in rng.integers(0, 50, 4))) for _ in range(2)]
+        surfaces = [SurfaceScore(*(float(x) for x in rng.random(3))) for _ in range(2)]
+        tumor = ("meningioma", "glioma")[i % 2]
+        scores.append(scored(i, f"p{rng.integers(9)}", tumor, *counts, *surfaces))
+    summary = summed_up(scores, seed=7, resamples=200)
+    for tumor, figures in [(None, summary["native"]), ("glioma", summary["native"]["by_tumor"]["glioma"])]:
+        group = [s for s in scores if tumor in (None, s.tumor)]
+        pids = sorted({s.pid for s in group})
+        samples = []
+        for times in np.random.default_rng(7).multinomial(len(pids), [1 / len(pids)] * len(pids), size=200):
+            drawn = [s for pid, n in zip(pids, times, strict=True) for s in group * n if s.pid == pid]
+            tp, fp, fn = (sum(getattr(s.native, kind) for s in drawn) for kind in ("tp", "fp", "fn"))
+            dices = [2 * s.native.tp / (2 * s.native.tp + s.native.fp + s.native.fn) for s in drawn]
+            samples.append(
+                (tp / (tp + fp + fn), tp / (tp + fp), np.mean(dices), np.mean([s.native_surface.hd95 for s in drawn]))
+            )
+        expected = np.percentile(samples, (2.5, 97.5), axis=0).T
+        got = [figures["ci95"][name] for name in ("micro_iou", "micro_precision", "mean_dice", "hd95")]
+        np.testing.assert_allclose(got, expected, rtol=1e-12)
+
+
+def test_the_seed_decides_the_intervals_and_nothing_else():
+    scores = [replace(glioma(i, 11 * i), pid=f"p{i % 7}") for i in range(1, 10)]
+    one, same, other = (summed_up(scores, seed=s) for s in (1, 1, 2))
+    assert one == same
+    assert one["native"]["ci95"] != other["native"]["ci95"]
+    for summary in (one, other):
+        del summary["bootstrap"]["seed"]
+        for resolution in ("network", "native"):
+            for group in (summary[resolution], *summary[resolution]["by_tumor"].values()):
+                del group["ci95"]
+    assert one == other
 
 
 def test_a_tumor_type_that_does_not_occur_has_no_scores():
-    empty = {
-        "n_slices": 0,
-        "micro_iou": None,
-        "micro_dice": None,
-        "mean_iou": None,
-        "mean_dice": None,
-        "pixel_accuracy": None,
+    summary = summed_up(SCORES)
+    for resolution in ("network", "native"):
+        empty = summary[resolution]["by_tumor"]["pituitary"]
+        assert list(empty) == list(summary[resolution]["by_tumor"]["glioma"])
+        assert (empty.pop("n_slices"), empty.pop("n_patients")) == (0, 0)
+        for inner in ("std", "median", "ci95"):
+            assert set(empty.pop(inner).values()) == {None}
+        assert set(empty.values()) == {None}
+
+
+def test_no_slices_have_no_scores(tmp_path):
+    summary = summed_up([])
+    assert (summary["n_slices"], summary["native"]["mean_dice"], summary["native"]["patients"]["hd95"]) == (
+        0,
+        None,
+        None,
+    )
+    assert summary["detection"] == {
+        "tumors": 0,
+        "found": None,
+        "found_half": None,
+        "false_components_per_slice": None,
     }
-    summary = summarize(SCORES, split="test", threshold=0.5, mask_rule="area")
-    assert summary["network"]["by_tumor"]["pituitary"] == empty
-    assert summary["native"]["by_tumor"]["pituitary"] == empty
+    write_json(tmp_path / "s.json", summary)
+
+
+def test_slices_without_a_tumor_miss_none():
+    native = summed_up([scored(1, "a", "glioma", Counts(0, 0, 0, 9), Counts(0, 0, 0, 9), found=Detection(0, 0, 0, 0))])
+    assert (native["native"]["missed"], native["detection"]["found"]) == (None, None)
+    assert (native["native"]["micro_precision"], native["native"]["mean_dice"]) == (1, 1)
+
+
+def test_distances_in_mm_are_said_to_be():
+    summary = summed_up(SCORES, spacing=0.49, tolerance=1.0, threshold=None)
+    assert (summary["distance_unit"], summary["spacing_mm"], summary["nsd_tolerance"]) == ("mm", 0.49, 1.0)
+    assert summary["threshold"] is None
 
 
 def test_the_summary_does_not_depend_on_the_order_of_slices_or_the_kind_of_integers():
     turned = [
-        SliceScore(s.slice, s.pid, s.tumor, *(Counts(*map(np.int64, (c.tp, c.fp, c.fn, c.tn))) for c in both))
+        scored(
+            s.slice,
+            s.pid,
+            s.tumor,
+            *(Counts(*map(np.int64, (c.tp, c.fp, c.fn, c.tn))) for c in (s.network, s.native)),
+            s.network_surface,
+            s.native_surface,
+            s.detection,
+        )
         for s in reversed(SCORES)
-        for both in [(s.network, s.native)]
     ]
-    one = summarize(SCORES, split="val", threshold=0.5, mask_rule="any")
-    other = summarize(turned, split="val", threshold=0.5, mask_rule="any")
+    assert summed_up(SCORES) == summed_up(turned)
     assert slice_rows(SCORES) == slice_rows(turned)
-    assert patient_rows(SCORES) == patient_rows(turned)
-    for resolution in ("network", "native"):
-        assert one[resolution]["micro_iou"] == other[resolution]["micro_iou"]
-        assert one[resolution]["mean_dice"] == pytest.approx(other[resolution]["mean_dice"], rel=1e-12)
 
 
 def test_a_long_pooled_sum_does_not_overflow():
     counts = Counts(2**30, 0, 2**30, 2**30)
-    scores = [SliceScore(i, str(i), "glioma", counts, counts) for i in range(8)]
-    summary = summarize(scores, split="all", threshold=0.5, mask_rule="area")
+    summary = summed_up([scored(i, str(i), "glioma", counts, counts) for i in range(8)])
     assert summary["native"]["micro_iou"] == 0.5
     assert summary["native"]["pixel_accuracy"] == 2 / 3
-
-
-def test_thresholds_are_the_exact_decimals():
-    assert THRESHOLDS[:3] == (0.05, 0.1, 0.15)
-    assert [f"{t!r}" for t in THRESHOLDS] == [str(float(f"0.{n:02d}")) for n in range(5, 100, 5)]
-
-
-# Probabilities on the thresholds, one float32 step beside them, and anywhere.
-ON = [np.float32(t) for t in THRESHOLDS]
-BESIDE = [np.nextafter(t, np.float32(side)) for t in ON for side in (0, 1)]
-probability = st.one_of(st.sampled_from([*ON, *BESIDE]), st.floats(0, 1, width=32), st.just(np.float32(np.nan)))
-
-
-@settings(deadline=None)
-@given(hnp.arrays(np.float32, (5, 7), elements=probability), hnp.arrays(bool, (5, 7)))
-def test_the_sweep_equals_counting_at_each_threshold(probs, mask):
-    swept = threshold_counts(probs, mask)
-    assert swept.shape == (len(THRESHOLDS), 4)
-    assert swept.dtype == np.int64
-    for row, threshold in zip(swept, THRESHOLDS, strict=True):
-        c = count_per_slice(apply_threshold(probs, threshold), mask)
-        assert row.tolist() == [c.tp, c.fp, c.fn, c.tn]
-
-
-def test_the_sweep_by_hand():
-    probs = np.array([[0.04, 0.5, 0.97], [0.2, 0.5, 0.6]], np.float32)
-    mask = np.array([[0, 1, 1], [1, 0, 0]], np.uint8)
-    swept = threshold_counts(probs, mask)
-    assert swept[THRESHOLDS.index(0.05)].tolist() == [3, 2, 0, 1]
-    assert swept[THRESHOLDS.index(0.5)].tolist() == [2, 2, 1, 1]  # the two of exactly 0.5 are tumour
-    assert swept[THRESHOLDS.index(0.55)].tolist() == [1, 1, 2, 2]
-    assert swept[THRESHOLDS.index(0.95)].tolist() == [1, 0, 2, 3]
-    np.testing.assert_allclose(threshold_ious(swept)[[0, 9, 10, 18]], [3 / 5, 2 / 5, 1 / 4, 1 / 3])
-
-
-def counts_with_ious(ious):
-    """Counts of 1,000 pixels of true tumour, that have these IoUs."""
-    tp = np.round(np.array(ious) * 1000).astype(np.int64)
-    return np.stack([tp, 0 * tp, 1000 - tp, 0 * tp], axis=1)
-
-
-def test_the_best_threshold_has_the_highest_iou():
-    ious = [0.3] * 19
-    ious[THRESHOLDS.index(0.35)] = 0.7
-    assert best_threshold(counts_with_ious(ious)) == (0.35, 0.7)
-
-
-@pytest.mark.parametrize(
-    ("tied", "expected"),
-    [((0.1, 0.6, 0.95), 0.6), ((0.45, 0.55), 0.45), ((0.55, 0.65), 0.55), ((0.05, 0.95), 0.05), (THRESHOLDS, 0.5)],
-)
-def test_of_equal_thresholds_the_one_nearest_to_half_is_best(tied, expected):
-    ious = [0.8 if t in tied else 0.2 for t in THRESHOLDS]
-    assert best_threshold(counts_with_ious(ious)) == (expected, 0.8)
-
-
-def test_the_best_threshold_where_nothing_is_found_is_half():
-    assert best_threshold(counts_with_ious([0.0] * 19)) == (0.5, 0.0)
 
 
 def glioma(slice, dice_percent):
     """A slice of that Dice: 2 TP / (2 TP + FP + FN) with TP + FN = TP + FP = 100."""
     counts = Counts(dice_percent, 100 - dice_percent, 100 - dice_percent, 0)
-    return SliceScore(slice, "p", "glioma", Counts(0, 0, 0, 1), counts)
+    return scored(slice, "p", "glioma", Counts(0, 0, 0, 1), counts)
 
 
 def test_the_gallery_shows_the_quartiles_of_each_type():
@@ -241,11 +310,17 @@ def test_csv_is_exact_and_reads_back(tmp_path):
 def test_csv_of_slices_has_the_columns_in_order(tmp_path):
     write_csv(tmp_path / "slices.csv", slice_rows(SCORES))
     lines = (tmp_path / "slices.csv").read_text().splitlines()
-    assert lines[0] == (
-        "slice,pid,tumor,network_iou,network_dice,network_pixel_accuracy,"
-        "native_iou,native_dice,native_pixel_accuracy,native_tumor_pixels,native_predicted_pixels"
+    further = ["precision", "sensitivity", "specificity", "volumetric_similarity", "hd95", "assd", "nsd"]
+    assert lines[0] == ",".join(
+        [
+            "slice,pid,tumor,network_iou,network_dice,network_pixel_accuracy",
+            "native_iou,native_dice,native_pixel_accuracy,native_tumor_pixels,native_predicted_pixels",
+            *(f"{resolution}_{name}" for resolution in ("network", "native") for name in further),
+            "missed,tumors,tumors_found,tumors_found_half,false_components",
+        ]
     )
-    assert lines[1] == "3,a,meningioma,0.25,0.4,0.7,0.6,0.75,0.8,40,40"
+    assert lines[1].startswith("3,a,meningioma,0.25,0.4,0.7,0.6,0.75,0.8,40,40,0.5,")
+    assert lines[1].endswith(",4.0,1.5,0.25,0,3,2,1,4")
     assert len(lines) == 4
 
 
@@ -269,5 +344,5 @@ def test_json_is_exact_and_refuses_nan(tmp_path):
 
 
 def test_the_whole_summary_is_json(tmp_path):
-    write_json(tmp_path / "s.json", summarize(SCORES, split="test", threshold=0.5, mask_rule="area"))
+    write_json(tmp_path / "s.json", summed_up(SCORES))
     assert json.loads((tmp_path / "s.json").read_text())["native"]["by_tumor"]["pituitary"]["micro_iou"] is None

@@ -1,4 +1,4 @@
-"""Mergeable pixel counts, and the scores made of them: IoU, Dice, pixel accuracy.
+"""Mergeable pixel counts, and the scores made of them: IoU, Dice, precision and others.
 
 A score over many slices is the sum of their counts, divided once. The same functions serve traced JAX arrays (integer
 counts, float32 scores) and the host (NumPy or Python integers, float64 scores), so that a formula stands here once.
@@ -11,6 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Shaped
+
+EMPTY_RULE = (
+    "A slice whose true and predicted masks are both empty scores 1 with distance 0. A slice where exactly one of them "
+    "is empty scores 0 in every measure but pixel accuracy, and its distances are the image's diagonal."
+)
+"""Said once, printed with every report. With it no other prediction of a slice with a tumour scores worse than the
+empty one, so that a missed tumour cannot improve an average. Pooled counts follow it as if they were one slice."""
 
 
 @flax.struct.dataclass
@@ -127,6 +134,66 @@ def pixel_accuracy(counts: Counts) -> Any:
     return _ratio(tp + tn, tp + fp + fn + tn)
 
 
+def precision(counts: Counts) -> Any:
+    """Fraction of the predicted tumour that is tumour (positive predictive value): TP / (TP + FP).
+
+    Args:
+        counts: of any shape; JAX, NumPy or Python numbers.
+
+    Returns:
+        In [0, 1], of the counts' shape; float32 for JAX arrays, else float64. By EMPTY_RULE 0, not 0 / 0, for an
+        empty prediction of a tumour.
+    """
+    tp, fp, fn, _ = _floats(counts)
+    return _ratio(tp, tp + fp) * _both_or_neither(tp, fp, fn)
+
+
+def sensitivity(counts: Counts) -> Any:
+    """Fraction of the tumour that is predicted (recall): TP / (TP + FN).
+
+    Args:
+        counts: of any shape; JAX, NumPy or Python numbers.
+
+    Returns:
+        In [0, 1], of the counts' shape; float32 for JAX arrays, else float64. By EMPTY_RULE 0, not 0 / 0, for a
+        prediction where there is no tumour.
+    """
+    tp, fp, fn, _ = _floats(counts)
+    return _ratio(tp, tp + fn) * _both_or_neither(tp, fp, fn)
+
+
+def specificity(counts: Counts) -> Any:
+    """Fraction of what is no tumour that is predicted so: TN / (TN + FP), but 0 where one mask is empty.
+
+    Without that exception, which is EMPTY_RULE's, an empty prediction would have the best specificity there is.
+
+    Args:
+        counts: of any shape; JAX, NumPy or Python numbers.
+
+    Returns:
+        In [0, 1], of the counts' shape; float32 for JAX arrays, else float64. 1 where all is tumour.
+    """
+    tp, fp, fn, tn = _floats(counts)
+    return _ratio(tn, tn + fp) * _both_or_neither(tp, fp, fn)
+
+
+def volumetric_similarity(counts: Counts) -> Any:
+    """How alike the two tumours are in size, wherever they lie: 1 - |FP - FN| / (2 TP + FP + FN).
+
+    Taha and Hanbury, BMC Medical Imaging 15:29, 2015.
+
+    Args:
+        counts: of any shape; JAX, NumPy or Python numbers.
+
+    Returns:
+        In [0, 1], of the counts' shape; float32 for JAX arrays, else float64. 1 where both masks are empty, and so 0
+        where one is.
+    """
+    tp, fp, fn, _ = _floats(counts)
+    total = 2 * tp + fp + fn
+    return _ratio(total - abs(fp - fn), total)
+
+
 def _kinds(pred: Any, mask: Any) -> tuple[Any, Any, Any, Any]:
     """Where pixels are true positive, false positive, false negative and true negative: the order of Counts."""
     pred, mask = pred.astype(bool), mask.astype(bool)  # `~` of a 0/1 integer is no negation
@@ -143,8 +210,13 @@ def _floats(counts: Counts) -> tuple[Any, Any, Any, Any]:
     return tp, fp, fn, tn
 
 
+def _both_or_neither(tp: Any, fp: Any, fn: Any) -> Any:
+    """False, and so 0, where exactly one of the two masks is empty."""
+    return (tp + fp == 0) == (tp + fn == 0)
+
+
 def _ratio(numerator: Any, denominator: Any) -> Any:
-    """The one place of the empty-mask rule: 0 / 0 is 1."""
+    """0 / 0 is 1: there was nothing, and nothing was predicted."""
     empty = denominator == 0
     # The divisor is made 1 first: a 0 / 0 would warn on the host, and trip jax_debug_nans.
     return (numerator + empty) / (denominator + empty)

@@ -20,9 +20,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 # Okabe and Ito's colours, which stay apart for colour-blind readers.
-_BLUE, _VERMILLION, _SKY, _ORANGE, _GREY = "#0072B2", "#D55E00", "#56B4E9", "#E69F00", "#7F7F7F"
+BLUE, VERMILLION, SKY, ORANGE, GREY = "#0072B2", "#D55E00", "#56B4E9", "#E69F00", "#6B6B6B"
 
-_STYLE: dict[Any, Any] = {  # Any: matplotlib types its keys as a list of literals
+STYLE: dict[Any, Any] = {  # Any: matplotlib types its keys as a list of literals
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters on every machine
     "font.size": 10,
     "axes.titlesize": 11,
@@ -69,7 +69,7 @@ def history_figure(records: Sequence[dict[str, Any]]) -> Figure:
     best = int(np.flatnonzero(val_iou == val_iou.max())[-1]) if np.isfinite(val_iou).any() else None
     # A line through one or a few points is not seen without marks.
     mark: dict[str, Any] = {"marker": "o", "markersize": 4} if len(records) <= 30 else {}
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(13, 4.5), layout=ConstrainedLayoutEngine(h_pad=0.08, w_pad=0.1))
         FigureCanvasAgg(figure)
         loss, accuracy, micro_iou = figure.subplots(1, 3)
@@ -80,8 +80,8 @@ def history_figure(records: Sequence[dict[str, Any]]) -> Figure:
         )
         for axes, name, title in panels:
             val = _series(records, "val", name)
-            axes.plot(epochs, _series(records, "train", name), color=_BLUE, label="train", **mark)
-            axes.plot(epochs, val, color=_VERMILLION, label="validation", **mark)
+            axes.plot(epochs, _series(records, "train", name), color=BLUE, label="train", **mark)
+            axes.plot(epochs, val, color=VERMILLION, label="validation", **mark)
             if best is not None:
                 _mark(
                     axes, float(epochs[best]), float(val[best]), f"highest validation micro-IoU: epoch {epochs[best]}"
@@ -100,30 +100,34 @@ def history_figure(records: Sequence[dict[str, Any]]) -> Figure:
 
 
 def threshold_figure(
-    thresholds: Sequence[float], ious: Sequence[float] | Float64[np.ndarray, " t"], chosen: float
+    thresholds: Sequence[float], ious: Sequence[float] | Float64[np.ndarray, " t"], chosen: float | None
 ) -> Figure:
     """Micro-IoU on validation over thresholds, the one in use marked with its value.
 
     Args:
         thresholds: rising, in [0, 1].
         ious: one for each.
-        chosen: the one in use. One that is not among `thresholds` gets a line, and no value.
+        chosen: the one in use. One that is not among `thresholds` gets a line, and no value; None marks nothing.
 
     Returns:
         A figure of one axes.
     """
-    value = dict(zip(thresholds, ious, strict=True)).get(chosen)
-    with matplotlib.rc_context(_STYLE):
+    values = dict(zip(thresholds, ious, strict=True))
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(7, 4.5), layout=ConstrainedLayoutEngine(h_pad=0.08, w_pad=0.1))
         FigureCanvasAgg(figure)
         axes = figure.subplots()
-        axes.plot(thresholds, ious, color=_BLUE, marker="o", markersize=4, label="validation")
-        _mark(axes, chosen, math.nan if value is None else value, "chosen")
+        axes.plot(thresholds, ious, color=BLUE, marker="o", markersize=4, label="validation")
         axes.set_xlim(0, 1)
         axes.set_xlabel("Threshold (a pixel is tumour where its probability is at least this)")
         axes.set_ylabel("Micro-IoU at native resolution")
-        found = "was not tried on validation" if value is None else f"gives micro-IoU {value:.3f} on validation"
-        axes.set_title(f"Threshold {chosen:g} {found}")
+        if chosen is None:
+            axes.set_title("Micro-IoU on validation")
+        else:
+            value = values.get(chosen, math.nan)
+            _mark(axes, chosen, value, "chosen")
+            found = "was not tried" if math.isnan(value) else f"gives micro-IoU {value:.3f}"
+            axes.set_title(f"Threshold {chosen:g} {found} on validation")
     return figure
 
 
@@ -140,7 +144,7 @@ def gallery_figure(rows: Sequence[GalleryRow]) -> Figure:
     # In inches, laid out by hand: pictures of equal size with a fixed gap, whatever the number of rows.
     side, gap, label, head, foot = 2.0, 0.06, 1.15, 0.35, 0.4
     width, height = label + 4 * (side + gap), head + n * (side + gap) + foot
-    with matplotlib.rc_context({**_STYLE, "axes.grid": False}):
+    with matplotlib.rc_context({**STYLE, "axes.grid": False}):
         figure = Figure(figsize=(width, height))
         FigureCanvasAgg(figure)
         for i, row in enumerate(rows):
@@ -171,10 +175,10 @@ def gallery_figure(rows: Sequence[GalleryRow]) -> Figure:
                 columns.append(axes)
             outlines = columns[-1]
             # The true outline is broad and the predicted one thin, so that both show where they meet.
-            _outline(outlines, row.mask, _SKY, 2.4)
-            _outline(outlines, row.pred, _ORANGE, 1.2)
+            _outline(outlines, row.mask, SKY, 2.4)
+            _outline(outlines, row.pred, ORANGE, 1.2)
             _enlarge(outlines, row.mask.astype(bool) | row.pred.astype(bool))
-        keys = [Line2D([], [], color=_SKY, linewidth=2.4), Line2D([], [], color=_ORANGE, linewidth=1.2)]
+        keys = [Line2D([], [], color=SKY, linewidth=2.4), Line2D([], [], color=ORANGE, linewidth=1.2)]
         right = (label + 4 * side + 3 * gap) / width
         figure.legend(
             keys,
@@ -206,7 +210,7 @@ def gallery_png(rows: Sequence[GalleryRow], path: Path) -> None:
 
 def _save(figure: Figure, path: Path, dpi: int) -> None:
     # Without the version of matplotlib, which it writes by itself, equal pictures are equal files.
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure.savefig(path, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
 
 
@@ -218,14 +222,14 @@ def _series(records: Sequence[dict[str, Any]], part: str, name: str) -> np.ndarr
 
 def _mark(axes: Axes, x: float, y: float, label: str) -> None:
     """The chosen point: a star, and a line down to its place on the axis."""
-    axes.axvline(x, color=_GREY, linestyle="--", linewidth=1, zorder=1)
+    axes.axvline(x, color=GREY, linestyle="--", linewidth=1, zorder=1)
     axes.plot(
         [x],
         [y],
         marker="*",
         markersize=15,
         linestyle="none",
-        color=_VERMILLION,
+        color=VERMILLION,
         markeredgecolor="black",
         markeredgewidth=0.8,
         label=label,
@@ -236,9 +240,9 @@ def _mark(axes: Axes, x: float, y: float, label: str) -> None:
 def _add_learning_rate(axes: Axes, epochs: Sequence[int], rates: Sequence[float]) -> Line2D:
     right = axes.twinx()
     mark = "." if len(rates) == 1 else ""
-    (line,) = right.plot(epochs, rates, color=_GREY, linestyle=":", linewidth=1.3, marker=mark, label="learning rate")
-    right.set_ylabel("Learning rate", color=_GREY)
-    right.tick_params(axis="y", colors=_GREY)
+    (line,) = right.plot(epochs, rates, color=GREY, linestyle=":", linewidth=1.3, marker=mark, label="learning rate")
+    right.set_ylabel("Learning rate", color=GREY)
+    right.tick_params(axis="y", colors=GREY)
     right.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
     right.set_ylim(bottom=0)
     right.grid(False)

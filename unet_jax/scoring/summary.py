@@ -1,9 +1,8 @@
-"""From the counts of each slice to what is reported: rows, summary, threshold. NumPy on the host, float64 scores."""
+"""From the scores of each slice to what is reported: rows, summary, threshold. NumPy on the host, float64 scores."""
 
 import csv
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,107 +10,73 @@ import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64, UInt8
 
 from unet_jax.config import TUMORS
-from unet_jax.scoring.metrics import Counts, apply_threshold, dice, iou, pixel_accuracy
+from unet_jax.scoring.metrics import (
+    EMPTY_RULE,
+    Counts,
+    apply_threshold,
+    dice,
+    iou,
+)
+from unet_jax.scoring.slices import FIGURES, MEASURES, RESOLUTIONS, SliceScore, figures_of, slice_columns
+from unet_jax.scoring.statistics import RESAMPLES, SEED, interval, patient_sums, resampled_sums
 
 THRESHOLDS = tuple(i / 20 for i in range(1, 20))
 """The thresholds tried on validation: 0.05, 0.10 ... 0.95."""
 
-RESOLUTIONS = ("network", "native")
 
-_SLICE_SCORES: dict[str, Callable[[Counts], Any]] = {"iou": iou, "dice": dice, "pixel_accuracy": pixel_accuracy}
-
-
-@dataclass(frozen=True)
-class SliceScore:
-    """One scored slice."""
-
-    slice: int
-    pid: str
-    """Patient."""
-    tumor: str
-    """Tumour type, one of `config.TUMORS`."""
-    network: Counts
-    """Pixels at the network's resolution, host integers."""
-    native: Counts
-    """Pixels at the slice's own resolution, host integers."""
-
-
-def slice_rows(scores: Iterable[SliceScore]) -> list[dict[str, Any]]:
-    """The rows of `slices.csv`: the scores of each slice.
-
-    Args:
-        scores: in any order.
-
-    Returns:
-        By slice number; each with slice, pid, tumor, {network,native}_{iou,dice,pixel_accuracy}, and the true and
-        predicted tumour's pixels at native resolution.
-    """
-    rows = []
-    for s in sorted(scores, key=lambda s: s.slice):
-        row: dict[str, Any] = {"slice": s.slice, "pid": s.pid, "tumor": s.tumor}
-        for resolution in RESOLUTIONS:
-            counts = getattr(s, resolution)
-            row |= {f"{resolution}_{name}": float(score(counts)) for name, score in _SLICE_SCORES.items()}
-        row["native_tumor_pixels"] = int(s.native.tp + s.native.fn)
-        row["native_predicted_pixels"] = int(s.native.tp + s.native.fp)
-        rows.append(row)
-    return rows
-
-
-def patient_rows(scores: Iterable[SliceScore]) -> list[dict[str, Any]]:
-    """The rows of `patients.csv`: the scores of each patient, pooled and averaged over the patient's slices.
-
-    Args:
-        scores: in any order.
-
-    Returns:
-        By pid; each with pid, tumor (several types joined by `+`), n_slices, and
-        {network,native}_{micro_iou,micro_dice,mean_iou,mean_dice,pixel_accuracy}.
-    """
-    patients: dict[str, list[SliceScore]] = {}
-    for s in scores:
-        patients.setdefault(s.pid, []).append(s)
-    rows = []
-    for pid in sorted(patients):
-        group = patients[pid]
-        row: dict[str, Any] = {
-            "pid": pid,
-            "tumor": "+".join(t for t in TUMORS if any(s.tumor == t for s in group)),
-            "n_slices": len(group),
-        }
-        for resolution in RESOLUTIONS:
-            row |= {f"{resolution}_{name}": value for name, value in _figures(group, resolution).items()}
-        rows.append(row)
-    return rows
-
-
-def summarize(scores: Sequence[SliceScore], *, split: str, threshold: float, mask_rule: str) -> dict[str, Any]:
+def summarize(
+    scores: Sequence[SliceScore],
+    *,
+    split: str,
+    threshold: float | None,
+    mask_rule: str,
+    spacing: float | None,
+    tolerance: float,
+    seed: int = SEED,
+    resamples: int = RESAMPLES,
+) -> dict[str, Any]:
     """The content of `summary.json`.
 
     Args:
         scores: the slices of the split, in any order.
         split: its name.
-        threshold: probability from which a pixel counts as tumour.
+        threshold: probability from which a pixel counts as tumour; None where it was not the same for all.
         mask_rule: how the network-size masks were made; scores under different rules are not comparable.
+        spacing: as `score_slice` was given it.
+        tolerance: likewise.
+        seed: of the bootstrap.
+        resamples: samples of patients.
 
     Returns:
-        split, n_slices, n_patients, threshold, mask_rule, and for `network` and `native` micro_* (pooled over all
-        pixels), mean_* (mean of the slices' scores) and pixel_accuracy, each also under by_tumor.TYPE, with n_slices.
-        A score of no slices is None.
+        split, n_slices, n_patients, threshold, mask_rule, distance_unit (px or mm), spacing_mm, nsd_tolerance,
+        empty_rule, bootstrap, detection (tumors, the fractions found and found_half, false_components_per_slice), and
+        for `network` and `native` FIGURES, `std` (divided by n) and `median` of the slices' measures, `ci95` (low and
+        high of each figure; None for fewer than two patients), the same under by_tumor.TYPE with n_slices and
+        n_patients, and under `patients` means over patients of the means over each one's slices. A figure of nothing
+        is None.
     """
+    scores = sorted(scores, key=lambda s: s.slice)  # so that no sum depends on the order they came in
     summary: dict[str, Any] = {
         "split": split,
         "n_slices": len(scores),
-        "n_patients": len({s.pid for s in scores}),
+        "n_patients": _count_patients(scores),
         "threshold": threshold,
         "mask_rule": mask_rule,
+        "distance_unit": "px" if spacing is None else "mm",
+        "spacing_mm": spacing,
+        "nsd_tolerance": tolerance,
+        "empty_rule": EMPTY_RULE,
+        "bootstrap": {"resamples": resamples, "seed": seed, "unit": "patient"},
+        "detection": _detection(scores),
     }
     for resolution in RESOLUTIONS:
         by_tumor = {}
         for tumor in TUMORS:
             group = [s for s in scores if s.tumor == tumor]
-            by_tumor[tumor] = {"n_slices": len(group)} | _figures(group, resolution)
-        summary[resolution] = _figures(scores, resolution) | {"by_tumor": by_tumor}
+            sizes = {"n_slices": len(group), "n_patients": _count_patients(group)}
+            by_tumor[tumor] = sizes | _group(group, resolution, seed, resamples)
+        whole = _group(scores, resolution, seed, resamples)
+        summary[resolution] = whole | {"patients": _over_patients(scores, resolution), "by_tumor": by_tumor}
     return summary
 
 
@@ -225,16 +190,44 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} has no place in JSON.")
 
 
-def _figures(scores: Sequence[SliceScore], resolution: str) -> dict[str, float | None]:
-    """Pooled and averaged scores of some slices at one resolution."""
-    names = ("micro_iou", "micro_dice", "mean_iou", "mean_dice", "pixel_accuracy")
+def _group(scores: Sequence[SliceScore], resolution: str, seed: int, resamples: int) -> dict[str, Any]:
+    """FIGURES of some slices at one resolution; `std` and `median` of their measures; `ci95` of each figure."""
+    if not scores:
+        figures, spread = dict.fromkeys(FIGURES), dict.fromkeys(MEASURES)
+        return figures | {"std": spread, "median": dict(spread), "ci95": dict(figures)}
+    columns = slice_columns(scores, resolution)
+    sums = patient_sums(np.stack(list(columns.values()), axis=1), [s.pid for s in scores])
+    figures = figures_of(dict(zip(columns, sums.sum(axis=0), strict=True)))
+    resampled = figures_of(dict(zip(columns, resampled_sums(sums, seed=seed, resamples=resamples).T, strict=True)))
+    return {name: None if np.isnan(value) else float(value) for name, value in figures.items()} | {
+        "std": {name: float(columns[name].std()) for name in MEASURES},
+        "median": {name: float(np.median(columns[name])) for name in MEASURES},
+        "ci95": {name: interval(values) if len(sums) > 1 else None for name, values in resampled.items()},
+    }
+
+
+def _over_patients(scores: Sequence[SliceScore], resolution: str) -> dict[str, float | None]:
+    """Means over patients of the means over each one's slices: a patient of many slices counts no more than another."""
+    names = {"mean_iou": "iou", "mean_dice": "dice", "hd95": "hd95", "assd": "assd", "nsd": "nsd"}
     if not scores:
         return dict.fromkeys(names)
-    matrix = np.array([_row(getattr(s, resolution)) for s in scores], np.int64)
-    pooled, each = Counts(*matrix.sum(axis=0)), Counts(*matrix.T)
-    values = (iou(pooled), dice(pooled), iou(each).mean(), dice(each).mean(), pixel_accuracy(pooled))
-    return {name: float(value) for name, value in zip(names, values, strict=True)}
+    columns = slice_columns(scores, resolution)
+    picked = np.stack([columns["slices"], *(columns[column] for column in names.values())], axis=1)
+    sums = patient_sums(picked, [s.pid for s in scores])
+    means = (sums[:, 1:] / sums[:, :1]).mean(axis=0)
+    return {name: float(mean) for name, mean in zip(names, means, strict=True)}
 
 
-def _row(counts: Counts) -> tuple[int, int, int, int]:
-    return int(counts.tp), int(counts.fp), int(counts.fn), int(counts.tn)
+def _detection(scores: Sequence[SliceScore]) -> dict[str, Any]:
+    tumors = sum(s.detection.tumors for s in scores)
+    false_components = sum(s.detection.false_components for s in scores)
+    return {
+        "tumors": tumors,
+        "found": sum(s.detection.found for s in scores) / tumors if tumors else None,
+        "found_half": sum(s.detection.found_half for s in scores) / tumors if tumors else None,
+        "false_components_per_slice": false_components / len(scores) if scores else None,
+    }
+
+
+def _count_patients(scores: Iterable[SliceScore]) -> int:
+    return len({s.pid for s in scores})

@@ -1,0 +1,371 @@
+"""The HTML report without a browser: its numbers, its pictures, its safety."""
+
+import base64
+import fnmatch
+import gc
+import hashlib
+import io
+import json
+import re
+import tomllib
+import weakref
+from html.parser import HTMLParser
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+from PIL import Image
+
+import unet_jax
+from unet_jax.scoring.html import Picture, write_report
+from unet_jax.scoring.html_parts import NONE
+from unet_jax.scoring.html_picture import picture_record
+
+TUMORS = ("meningioma", "glioma", "pituitary")
+MEASURES = ("iou", "dice", "pixel_accuracy", "precision", "sensitivity", "specificity", "volumetric_similarity")
+SCALARS = (
+    *("micro_iou", "micro_dice", "mean_iou", "mean_dice", "pixel_accuracy", "hd95", "assd", "nsd", "precision"),
+    *("sensitivity", "specificity", "volumetric_similarity", "missed"),
+)
+SHOWN = (
+    *("micro_iou", "micro_dice", "mean_iou", "mean_dice", "hd95", "assd", "nsd", "precision", "sensitivity"),
+    *("specificity", "missed"),
+)
+CALIBRATION = {
+    "ece": 0.0123,
+    "ece_candidates": 0.2345,
+    "bins": [
+        {"low": 0.0, "high": 0.5, "pixels": 1000, "mean_probability": 0.1, "fraction_tumor": 0.05},
+        {"low": 0.5, "high": 1.0, "pixels": 0, "mean_probability": None, "fraction_tumor": None},
+    ],
+}
+COST = {"chosen": 0.25, "micro_iou": 0.61, "best_on_split": 0.35, "best_micro_iou": 0.64, "cost": 0.03}
+
+
+def make_rows(n, pid="p{}"):
+    """Rows of slices.csv in which no two values are equal, the native Dice falling with the slice number."""
+    rows = []
+    for i in range(n):
+        row = {"slice": 10 + i, "pid": pid.format(i // 2), "tumor": TUMORS[i % 3]}
+        for r, resolution in enumerate(("network", "native")):
+            row |= {f"{resolution}_{m}": (n - i) / (n + 1 + r + j / 8) for j, m in enumerate(MEASURES)}
+            row |= {f"{resolution}_hd95": 2.5 * i + r, f"{resolution}_assd": 0.75 * i + r, f"{resolution}_nsd": 0.5}
+        row |= {"native_tumor_pixels": 1000 + i, "native_predicted_pixels": 2000 - i, "missed": int(i == n - 1)}
+        rows.append(row | {"tumors": 1, "tumors_found": 1, "tumors_found_half": 0, "false_components": i % 2})
+    return rows
+
+
+def make_summary(n, **changes):
+    """A summary.json in which no two numbers are equal."""
+    count = iter(range(1, 1000))
+
+    def scores():
+        values = {name: next(count) / 1009 for name in SCALARS}
+        return values | {"ci95": {name: [v - 0.0011, v + 0.0013] for name, v in values.items()}}
+
+    def part():
+        return scores() | {"by_tumor": {t: scores() | {"n_slices": next(count)} for t in TUMORS}}
+
+    summary = {"split": "test", "n_slices": n, "n_patients": (n + 1) // 2, "threshold": 0.25, "mask_rule": "area"}
+    summary |= {"distance_unit": "px", "spacing_mm": None, "nsd_tolerance": 2.0, "empty_rule": "Two empty are one."}
+    summary |= {"bootstrap": {"resamples": 1000, "seed": 0, "unit": "patient"}, "network": part(), "native": part()}
+    found = {"tumors": 1234, "found": 0.875, "found_half": 0.625, "false_components_per_slice": 0.4375}
+    return summary | {"detection": found} | changes
+
+
+def make_pictures(rows, side=32):
+    """Pictures of noise, each with a square tumour and a prediction that stands beside it by a pixel."""
+    for row in rows:
+        rng = np.random.default_rng(row["slice"])
+        mask = np.zeros((side, side), bool)
+        y, x = rng.integers(2, side - 10, 2)
+        mask[y : y + 6, x : x + 8] = True
+        probs = (0.8 * np.roll(mask, 1, axis=1) + 0.2 * rng.random((side, side))).astype(np.float32)
+        image = rng.integers(0, 256, (side, side)).astype(np.uint8)
+        yield Picture(slice=row["slice"], image=image, mask=mask, pred=probs >= 0.5, probs=probs)
+
+
+def make_records(n):
+    part = {"loss": 0.5, "micro_iou": 0.6, "micro_dice": 0.7, "pixel_accuracy": 0.9}
+    return [{"epoch": i + 1, "step": i, "learning_rate": 1e-3, "train": part, "val": part} for i in range(n)]
+
+
+PLOTS = {
+    "records": make_records(3),
+    "thresholds": {"0.25": 0.5, "0.50": 0.4},
+    "calibration": CALIBRATION,
+    "threshold_cost": COST,
+}
+
+
+def write(path, n=4, **changes):
+    """A report, without plots but that of the Dice unless they are asked for; returns its text."""
+    rows = make_rows(n)
+    values = {
+        "title": "runs/a",
+        "summary": make_summary(n),
+        "rows": rows,
+        "records": [],
+        "thresholds": None,
+        "calibration": None,
+        "threshold_cost": None,
+        "pictures": make_pictures(rows),
+    }
+    write_report(path, **(values | changes))
+    return path.read_text("utf-8")
+
+
+class Page(HTMLParser):
+    """Elements as (tag, attributes, all text inside), and the rows of the table of scores."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self._open = [], []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        element = [tag, dict(attrs), ""]
+        self.elements.append(element)
+        if tag not in ("meta", "link", "img", "input"):
+            self._open.append(element)
+
+    def handle_endtag(self, tag):
+        while self._open and self._open.pop()[0] != tag:
+            pass
+
+    def handle_data(self, data):
+        for element in self._open:
+            element[2] += data
+
+    def all(self, tag, **attributes):
+        return [e for e in self.elements if e[0] == tag and attributes.items() <= e[1].items()]
+
+    def one(self, tag, **attributes):
+        (element,) = self.all(tag, **attributes)
+        return element
+
+
+def table(page):
+    """The table of scores: (resolution, group) to column to the texts of its cell, and the whole numbers behind."""
+    cells, resolution, group = {}, None, None
+    for tag, attributes, text in page.elements:
+        if tag == "tbody" and attributes.get("id", "").startswith("scores-"):
+            resolution = attributes["id"].removeprefix("scores-")
+        elif tag == "th" and attributes.get("scope") == "row" and resolution:
+            group = text
+        elif tag == "td" and "data-key" in attributes:
+            column = cells.setdefault((resolution, group), {})
+            column[attributes["data-key"]] = (text, [])
+        elif tag == "data" and group and (resolution, group) in cells:
+            list(cells[resolution, group].values())[-1][1].append((float(attributes["value"]), text))
+        elif tag == "ul" and group:
+            break
+    return cells
+
+
+def script_json(page, **attributes):
+    return json.loads(page.one("script", **attributes)[2])
+
+
+def test_every_number_of_the_table_is_that_of_the_summary(tmp_path):
+    summary = make_summary(4)
+    cells = table(Page(write(tmp_path / "r.html", summary=summary)))
+    assert list(cells) == [(r, g) for r in ("native", "network") for g in ("All", *(t.capitalize() for t in TUMORS))]
+    for (resolution, group), columns in cells.items():
+        scores = summary[resolution]
+        scores = scores if group == "All" else scores["by_tumor"][group.lower()]
+        assert tuple(columns) == SHOWN
+        for key, (_, numbers) in columns.items():
+            assert [value for value, _ in numbers] == [scores[key], *scores["ci95"][key]], (resolution, group, key)
+            for value, text in numbers:
+                shown = (
+                    f"{100 * value:.1f} %" if key == "missed" else f"{value:.{2 if key in ('hd95', 'assd') else 3}f}"
+                )
+                assert text == shown
+
+
+def test_what_the_summary_lacks_is_an_en_dash(tmp_path):
+    summary = make_summary(4)
+    summary["native"]["by_tumor"]["glioma"] = {"n_slices": 0, "ci95": {}} | dict.fromkeys(SCALARS)
+    summary["native"]["hd95"] = None
+    summary["network"]["ci95"]["assd"] = None
+    summary["detection"]["found_half"] = None
+    page = Page(write(tmp_path / "r.html", summary=summary))
+    cells = table(page)
+    assert all(text == NONE and not numbers for text, numbers in cells["native", "Glioma"].values())
+    assert cells["native", "All"]["hd95"][0].startswith(NONE)
+    assert len(cells["network", "All"]["assd"][1]) == 1
+    assert "of them covered by half or more" in page.one("section", id="scores")[2]
+    assert [d[2] for d in page.all("dd")].count(NONE) == 1
+
+
+def test_the_head_and_the_notes_say_how_it_was_scored(tmp_path):
+    summary = make_summary(4, distance_unit="mm", spacing_mm=0.49, nsd_tolerance=1.0)
+    page = Page(write(tmp_path / "r.html", summary=summary, title="runs/b"))
+    assert page.one("h1")[2] == "runs/b" and page.one("title")[2] == "runs/b, test: evaluation"
+    head = page.one("header")[2]
+    for words in ("Splittest", "Slices4", "Patients2", "Threshold0.25", "Mask rulearea", "mm, 0.49 mm a pixel"):
+        assert words in head
+    assert "Research software, no medical device." in head
+    notes = page.one("ul", **{"class": "notes"})[2]
+    for words in ("Two empty are one.", "over patients (1,000 resamples, seed 0)", "within 1 mm of each other."):
+        assert words in notes
+    found = page.one("section", id="scores")[2]
+    for words in ("1,234", "87.5 %", "62.5 %", "0.44"):
+        assert words in found
+
+
+def test_several_thresholds_are_all_named(tmp_path):
+    summary = make_summary(4, threshold=None, thresholds=[0.25, 0.4])
+    page = Page(write(tmp_path / "r.html", summary=summary))
+    assert "Threshold0.25, 0.4" in page.one("header")[2]
+    assert script_json(page, id="data")["threshold"] is None
+
+
+def test_the_plots_say_their_figures(tmp_path):
+    page = Page(write(tmp_path / "r.html", **PLOTS))
+    plots = page.one("section", id="plots")[2]
+    for words in ("Expected calibration error (ECE) 0.012 over all", "0.234 over the pixels"):
+        assert words in plots
+    assert (
+        "Threshold 0.25 gives pooled IoU 0.610 on this split. The best for this split would be 0.35 with 0.640: to "
+        "choose without a look at it costs 0.030."
+    ) in plots
+    images = [e[1] for e in page.all("img") if e[1]["src"].startswith("data:image/svg+xml")]
+    assert len(images) == 4 and all(i["alt"] for i in images)
+    for image in images:
+        assert b"<svg" in base64.b64decode(image["src"].partition(",")[2])
+
+
+def test_plots_of_nothing_are_left_out(tmp_path):
+    page = Page(write(tmp_path / "r.html"))
+    assert [e[1]["alt"] for e in page.all("img")][:-1] == ["Native Dice of the slices of each tumour type"]
+    page = Page(write(tmp_path / "r.html", threshold_cost=COST))
+    assert "without a look at it costs 0.030" in page.one("section", id="plots")[2]
+
+
+def test_a_threshold_that_was_not_compared_costs_nothing_that_is_known(tmp_path):
+    cost = COST | {"chosen": 0.33, "micro_iou": None, "cost": None}
+    page = Page(write(tmp_path / "r.html", threshold_cost=cost))
+    words = "Threshold 0.33 is none of those compared; of them the best for this split would be 0.35 with 0.640."
+    assert words in page.one("section", id="plots")[2]
+
+
+def test_every_slice_is_embedded(tmp_path):
+    rows = make_rows(7)
+    page = Page(write(tmp_path / "r.html", 7, rows=rows))
+    pictures = list(make_pictures(rows))
+    assert [e[1]["id"] for e in page.all("script", **{"class": "picture"})] == [f"p{p.slice}" for p in pictures]
+    for picture in pictures:
+        record = script_json(page, id=f"p{picture.slice}")
+        assert record == picture_record(picture)
+        with Image.open(io.BytesIO(base64.b64decode(record["image"]))) as image:
+            np.testing.assert_array_equal(np.asarray(image), picture.image)
+
+
+def test_every_row_is_embedded_with_its_measures(tmp_path):
+    rows = make_rows(7)
+    data = script_json(Page(write(tmp_path / "r.html", 7, rows=rows)), id="data")
+    assert [dict(zip(data["columns"], values, strict=True)) for values in data["rows"]] == rows
+    assert {m["key"] for m in data["measures"]} == set(rows[0]) - {"slice", "pid", "tumor"}
+    worst = {m["key"]: m["worst"] for m in data["measures"]}
+    assert (worst["native_dice"], worst["network_hd95"], worst["missed"]) == ("lowest", "highest", "highest")
+
+
+def test_text_from_outside_stays_text(tmp_path):
+    evil = "</script><script>alert(1)</script><img src=x onerror=alert(2)><!--<script>"
+    text = write(tmp_path / "r.html", title=evil, rows=make_rows(4, pid=evil), summary=make_summary(4, split=evil))
+    page = Page(text)
+    assert page.one("h1")[2] == evil and page.one("title")[2].startswith(evil)
+    data = script_json(page, id="data")
+    assert {row[data["columns"].index("pid")] for row in data["rows"]} == {evil}
+    assert "<script>alert" not in text and "<img src=x" not in text
+    for _, attributes, _ in page.elements:
+        assert not [name for name in attributes if name.startswith("on")]
+
+
+def test_a_title_that_is_no_unicode_is_written_all_the_same(tmp_path):
+    assert "<h1>runs/?</h1>" in write(tmp_path / "r.html", title="runs/\udcff")
+
+
+def test_the_page_allows_itself_its_own_script_and_style_and_no_network(tmp_path):
+    page = Page(write(tmp_path / "r.html"))
+    policy = page.one("meta", **{"http-equiv": "Content-Security-Policy"})[1]["content"]
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    assert rules["default-src"] == "'none'" and rules["img-src"] == "data:"
+
+    def digest(text):
+        return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+    (script,) = [e for e in page.all("script") if "type" not in e[1]]
+    assert rules["script-src"] == digest(script[2])
+    assert rules["style-src"] == digest(page.one("style")[2])
+    for tag, attributes, _ in page.elements:
+        assert "style" not in attributes, tag
+        for name in ("src", "href", "action", "data", "poster", "srcset"):
+            if tag != "data" and name in attributes:
+                assert attributes[name].startswith(("data:", "#")), (tag, attributes[name])
+    assert not re.search(r"@import|url\(", page.one("style")[2])
+    assert not re.search(r"\b(fetch|XMLHttpRequest|WebSocket|import)\b", script[2])
+
+
+def test_the_same_input_gives_the_same_bytes(tmp_path):
+    first = write(tmp_path / "a.html", **PLOTS)
+    with matplotlib.rc_context({"font.size": 30, "axes.grid": False, "svg.fonttype": "none"}):
+        assert write(tmp_path / "b.html", **PLOTS) == first
+
+
+def test_pictures_are_not_kept(tmp_path):
+    rows, alive, most = make_rows(12), [], 0
+
+    def stream():
+        nonlocal most
+        for picture in make_pictures(rows):
+            alive.append(weakref.ref(picture))
+            yield picture
+            del picture
+            gc.collect()
+            most = max(most, sum(ref() is not None for ref in alive))
+
+    write(tmp_path / "r.html", 12, rows=rows, pictures=stream())
+    assert len(alive) == 12 and most <= 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda p: p[:-1], "1 slices have no picture, 13 the first"),
+        (lambda p: [*p, p[0]], "slice 10 has two pictures or no row"),
+        (lambda p: [p[0], Picture(99, p[0].image, p[0].mask, p[0].pred, p[0].probs)], "slice 99 has two pictures"),
+    ],
+)
+def test_pictures_that_are_not_those_of_the_rows_leave_the_old_report(change, message, tmp_path):
+    path = tmp_path / "report.html"
+    path.write_text("old")
+    with pytest.raises(ValueError, match=message):
+        write(path, pictures=iter(change(list(make_pictures(make_rows(4))))))
+    assert [p.name for p in tmp_path.iterdir()] == ["report.html"] and path.read_text() == "old"
+
+
+def test_the_page_is_among_the_files_that_are_installed():
+    root = Path(unet_jax.__file__).parent
+    settings = tomllib.loads((root.parent / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    patterns = [f"{package.replace('.', '/')}/{p}" for package, each in settings.items() for p in each]
+    pages = [p.relative_to(root.parent).as_posix() for p in (root / "scoring" / "page").iterdir()]
+    assert len(pages) == 3
+    assert [p for p in pages if not any(fnmatch.fnmatch(p, pattern) for pattern in patterns)] == []
+
+
+def test_how_masks_were_made_is_told_where_it_is_not_the_usual_way(tmp_path):
+    plain = write(tmp_path / "a.html", summary=make_summary(4, tta=False, postprocess=None))
+    assert "Native masks" not in plain and "Test-time" not in plain
+    cleaned = {"min_pixels": 25, "fill_holes": True}
+    told = write(tmp_path / "b.html", summary=make_summary(4, tta=True, postprocess=cleaned))
+    assert "<dt>Native masks</dt><dd>without components of under 25 pixels, holes filled</dd>" in told
+    assert "<dt>Test-time augmentation</dt><dd>averaged with the mirror image</dd>" in told
+    cleaned["fill_holes"] = False
+    assert "<dd>without components of under 25 pixels</dd>" in write(
+        tmp_path / "c.html", summary=make_summary(4, postprocess=cleaned)
+    )

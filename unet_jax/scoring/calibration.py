@@ -1,0 +1,105 @@
+"""Whether probabilities mean what they say, and what a threshold chosen elsewhere costs. NumPy on the host."""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Float64, Int64, UInt8
+
+from unet_jax.scoring.summary import THRESHOLDS, best_threshold, threshold_ious
+
+BINS = 20
+
+CANDIDATE = 0.05
+"""Nearly all pixels are background that no network doubts, and an error averaged over them is small whatever the rest
+does. `ece_candidates` leaves out the pixels below this probability."""
+
+
+def calibration_counts(
+    probs: Float[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"] | UInt8[np.ndarray, "h w"], bins: int = BINS
+) -> Float64[np.ndarray, "bins 3"]:
+    """Pixels of one slice by probability.
+
+    Args:
+        probs: probabilities in [0, 1].
+        mask: true tumour, bool or 0/1.
+        bins: equal parts of [0, 1]; a probability on the edge of two is in the upper one, 1 in the last.
+
+    Returns:
+        A row a bin: pixels, sum of their probabilities, pixels of tumour. Those of several slices add up.
+    """
+    tumor = mask.astype(bool)
+    # Compared in float32, as `apply_threshold` does. Most of a brain is in the first bin: only the rest is sorted.
+    edges = (np.arange(1, bins) / bins).astype(np.float32)
+    rest = probs.astype(np.float32) >= edges[0] if bins > 1 else np.zeros(probs.shape, bool)
+    values, hits = probs[rest], tumor[rest]
+    place = np.searchsorted(edges, values.astype(np.float32), side="right")
+    counts = np.stack(
+        [
+            np.bincount(place, minlength=bins),
+            np.bincount(place, values.astype(np.float64), minlength=bins),
+            np.bincount(place[hits], minlength=bins),
+        ],
+        axis=1,
+    ).astype(np.float64)
+    first = ~rest
+    counts[0] += (first.sum(), probs[first].sum(dtype=np.float64), (tumor & first).sum())
+    return counts
+
+
+def calibration_summary(counts: Float64[np.ndarray, "bins 3"]) -> dict[str, Any]:
+    """The reliability of probabilities.
+
+    The expected calibration error is the mean over pixels of |mean probability - part that is tumour| of their bins
+    (Naeini, Cooper and Hauskrecht, AAAI 2015; here of the probability of tumour, not of the likelier class).
+
+    Args:
+        counts: what `calibration_counts` gives, summed over slices.
+
+    Returns:
+        ece over all pixels, most of which are plain background; ece_candidates over the bins from probability 0.05 on;
+        and bins, each with low, high, pixels, mean_probability, fraction_tumor. A figure of no pixels is None.
+    """
+    n = len(counts)
+    bins = []
+    for i, (pixels, probability, tumor) in enumerate(counts.tolist()):
+        bins.append(
+            {
+                "low": i / n,
+                "high": (i + 1) / n,
+                "pixels": int(pixels),
+                "mean_probability": probability / pixels if pixels else None,
+                "fraction_tumor": tumor / pixels if pixels else None,
+            }
+        )
+    candidates = np.arange(n) / n >= CANDIDATE
+    return {"ece": _error(counts), "ece_candidates": _error(counts[candidates]), "bins": bins}
+
+
+def threshold_cost(counts: Int64[np.ndarray, "t 4"], chosen: float) -> dict[str, float | None]:
+    """What it costs on a split that the threshold was chosen on another one.
+
+    The best threshold of the split itself is for this comparison alone: scores under it are no scores of unseen data.
+
+    Args:
+        counts: what `threshold_counts` gives, summed over the split.
+        chosen: the threshold in use.
+
+    Returns:
+        chosen, micro_iou (under it), best_on_split, best_micro_iou, cost (their difference, at least 0). micro_iou and
+        cost are None where `chosen` is not among THRESHOLDS.
+    """
+    best, best_iou = best_threshold(counts)
+    micro_iou = float(threshold_ious(counts)[THRESHOLDS.index(chosen)]) if chosen in THRESHOLDS else None
+    return {
+        "chosen": chosen,
+        "micro_iou": micro_iou,
+        "best_on_split": best,
+        "best_micro_iou": best_iou,
+        "cost": None if micro_iou is None else best_iou - micro_iou,
+    }
+
+
+def _error(counts: Float64[np.ndarray, "bins 3"]) -> float | None:
+    pixels, probability, tumor = counts.T
+    # |mean probability - fraction| times the pixels of the bin is |sum of probabilities - tumour|.
+    return float(np.abs(probability - tumor).sum() / pixels.sum()) if pixels.sum() else None
