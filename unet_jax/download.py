@@ -25,18 +25,21 @@ class Options:
 def main(argv: Sequence[str] | None = None) -> int:
     options = cli.parse(Options, "download", argv)
 
-    from unet_jax.data.download import download
+    from unet_jax.data.download import count_slices, download
 
+    progress = sys.stderr.isatty()
     names = download(
         options.out,
         api=options.api,
         keep_archives=options.keep_archives,
-        progress=sys.stderr.isatty(),
+        progress=progress,
         say=lambda line: print(line, flush=True),
     )
-    slices = sum(name.startswith("data/") for name in names)
+    counted, unreadable = count_slices(options.out, names, progress)
     others = [name for name in names if not name.startswith("data/")]
-    print(f"{slices} slices in {options.out / 'data'}; beside it {', '.join(others) or 'nothing'}.")
+    print(f"{counted} in {options.out / 'data'}; beside it {', '.join(others) or 'nothing'}.")
+    if unreadable:
+        print(f"warning: {len(unreadable)} more cannot be read; the first is {unreadable[0]}", file=sys.stderr)
     raw, arrays = (shlex.quote(str(options.out) + suffix) for suffix in ("", "-128"))
     print(f"Next:    python -m unet_jax.convert --raw {raw} --out {arrays} --size 128")
     return 0

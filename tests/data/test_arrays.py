@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from unet_jax.config import UserError
-from unet_jax.data import arrays, rows
+from unet_jax.data import arrays, folders, rows
 from unet_jax.data.figshare import read_slice
 from unet_jax.data.resize import resize_mask, to_network
 
@@ -265,7 +265,7 @@ def test_interrupted_it_leaves_what_was_there(raw, tmp_path, monkeypatch, error,
     if moment == "converting":
         monkeypatch.setattr(rows, "convert_slices", converting)
     elif moment == "syncing":
-        monkeypatch.setattr(arrays, "_sync", fail)
+        monkeypatch.setattr(folders, "_sync", fail)
     else:
         monkeypatch.setattr(Path, "rename", replacing)
     for out in ("d", "e"):
@@ -353,11 +353,11 @@ def swap(content, old, new):
         (edit_json(digest=None), "lacks an entry"),
         (edit_json(files={}), "lacks an entry"),
         (edit_json(files={"rejected.csv": {}}), "lacks an entry"),
-        (edit_json(size=32), r"images\.npy is int16 \(4, 16, 16\) instead of int16 \(4, 32, 32\)"),
+        (edit_json(size=32), r"images\.npy cannot be read \(int16 \(4, 16, 16\); expected int16 \(4, 32, 32\)\)"),
         (lambda d: (d / "masks.npy").unlink(), r"masks\.npy is missing"),
         (lambda d: (d / "native_masks.npz").unlink(), r"native_masks\.npz is missing"),
         (lambda d: (d / "images.npy").write_bytes((d / "images.npy").read_bytes()[:-1]), r"images\.npy has 2175 bytes"),
-        (same_size("images.npy", lambda c: swap(c, b"<i2", b"<u2")), r"images\.npy is uint16"),
+        (same_size("images.npy", lambda c: swap(c, b"<i2", b"<u2")), r"images\.npy cannot be read \(uint16"),
         (same_size("masks.npy", lambda c: swap(c, b"NUMPY", b"NUMPX")), r"masks\.npy cannot be read"),
         (same_size("masks.npy", lambda c: swap(c, b"|u1", b"|O1")), r"masks\.npy cannot be read"),
         (edit_csv("\n9,", "\n2,"), r"slices\.csv has 4 rows, or unsorted ones"),

@@ -214,7 +214,7 @@ def test_truncated_and_garbled_files(tmp_path, write_slice):
         read_slice(path)
     assert whole.count(chunk) == 1
     path.write_bytes(whole.replace(chunk, chunk[:100] + bytes(16) + chunk[116:]))
-    with pytest.raises(SliceError, match="cannot be read"):
+    with pytest.raises(SliceError, match=r"image has a (garbled )?chunk"):
         read_slice(path)
 
 

@@ -3,9 +3,12 @@
 import jax
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from skimage.transform import resize as skimage_resize
 
-from unet_jax.data.resize import from_network, resize, resize_mask, to_network
+from unet_jax.data.resize import from_network, percentiles, resize, resize_mask, to_network
 
 
 def row(*values):
@@ -201,3 +204,23 @@ def test_no_tumour_stays_none(rule):
     for size in (16, 20, 33):
         assert not resize_mask(np.zeros((20, 20), np.uint8), size, rule).any()
         assert resize_mask(np.ones((20, 20), np.uint8), size, rule).all()
+
+
+@given(
+    hnp.arrays(
+        st.sampled_from([np.uint8, np.int8, np.int16, np.uint16, np.int32, np.float32]),
+        hnp.array_shapes(min_dims=2, max_dims=2, max_side=40),
+        elements=st.integers(0, 100),
+    )
+)
+def test_percentiles_are_numpys_to_the_bit(image):
+    assert percentiles(image) == tuple(np.percentile(image.astype(np.float64), (1, 99)))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int16, np.uint16])
+def test_percentiles_over_the_whole_range_of_a_type(dtype):
+    info, rng = np.iinfo(dtype), np.random.default_rng(0)
+    for shape in ((1, 1), (1, 2), (10, 10), (11, 19), (100, 101), (50, 2)):
+        image = rng.integers(info.min, info.max, shape, dtype, endpoint=True)
+        image[0, 0], image[-1, -1] = info.min, info.max
+        assert percentiles(image) == tuple(np.percentile(image.astype(np.float64), (1, 99)))

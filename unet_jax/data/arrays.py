@@ -16,11 +16,9 @@ import io
 import itertools
 import json
 import os
-import shutil
-import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +29,9 @@ from jaxtyping import Float32, Int, Int16, Int32, Shaped, UInt8
 from unet_jax.config import TUMORS, MaskRule, UserError
 from unet_jax.data import figshare, rows
 from unet_jax.data.figshare import SliceError
+from unet_jax.data.folders import replace_folder, staged
+from unet_jax.data.npy import open_npy, read_packed
+from unet_jax.data.rejected import bad_files, remove_rejected, write_rejected
 from unet_jax.data.resize import NetworkSlice
 
 FORMAT_VERSION = 1
@@ -91,18 +92,16 @@ class Arrays:
 
     def native_mask(self, row: int) -> UInt8[np.ndarray, "h w"]:
         """The mask of the slice in that row at its own size, 0 or 1."""
+        number, height, width = (int(column[row]) for column in (self.slices, self.heights, self.widths))
         try:
-            packed = self._native[str(self.slices[row])]
-        except (KeyError, ValueError, OSError, zipfile.BadZipFile) as e:
-            raise _broken(self.path / "native_masks.npz", f"slice {self.slices[row]} cannot be read ({e})") from e
-        mask = np.unpackbits(packed, axis=1, count=int(self.widths[row]))
-        if mask.shape != (self.heights[row], self.widths[row]):
-            raise _broken(self.path / "native_masks.npz", f"slice {self.slices[row]} has shape {mask.shape}")
-        return mask
+            packed = read_packed(self._native, number, height, width)
+        except Exception as e:  # a damaged archive, or .npy in it, raises nearly anything
+            raise _broken(self.path / "native_masks.npz", f"slice {number} cannot be read ({e})") from e
+        return np.unpackbits(packed, axis=1, count=width)
 
     @functools.cached_property
-    def _native(self) -> Any:
-        return np.load(self.path / "native_masks.npz", allow_pickle=False)
+    def _native(self) -> zipfile.ZipFile:
+        return zipfile.ZipFile(self.path / "native_masks.npz")
 
 
 def open_arrays(path: Path | str) -> Arrays:
@@ -126,8 +125,8 @@ def open_arrays(path: Path | str) -> Arrays:
     return Arrays(
         path=path,
         info=info,
-        images=_open_npy(path / "images.npy", np.dtype("<i2"), (n, size, size)),
-        masks=_open_npy(path / "masks.npy", np.dtype("u1"), (n, size, size)),
+        images=_mapped(path / "images.npy", np.dtype("<i2"), (n, size, size)),
+        masks=_mapped(path / "masks.npy", np.dtype("u1"), (n, size, size)),
         slices=np.array(columns["slice"], np.int64),
         labels=np.array(columns["label"], np.int32),
         pids=np.array(columns["pid"], np.str_),
@@ -153,7 +152,7 @@ def _read_info(path: Path) -> dict[str, Any]:
     try:
         info = json.loads(file.read_text(encoding="utf-8"))
         version = info["format_version"]
-    except (ValueError, KeyError, TypeError) as e:
+    except (ValueError, KeyError, TypeError, RecursionError) as e:
         raise _broken(file, f"cannot be read ({type(e).__name__}: {e})") from e
     if version != FORMAT_VERSION:
         again = "convert it again with `python -m unet_jax.convert`"
@@ -170,14 +169,11 @@ def _read_info(path: Path) -> dict[str, Any]:
     return info
 
 
-def _open_npy(file: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
+def _mapped(file: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
     try:
-        array = np.load(file, mmap_mode="r", allow_pickle=False)
+        return open_npy(file, dtype, shape)
     except (ValueError, OSError) as e:
         raise _broken(file, f"cannot be read ({e})") from e
-    if array.dtype != dtype or array.shape != shape or not array.flags.c_contiguous:
-        raise _broken(file, f"is {array.dtype} {array.shape} instead of {dtype} {shape}")
-    return array
 
 
 _COLUMN_TYPES: dict[str, Callable[[str], Any]] = {
@@ -190,6 +186,8 @@ def _read_columns(file: Path, n: int) -> dict[str, list[Any]]:
     try:
         with file.open(newline="", encoding="utf-8") as f:
             for row in csv.DictReader(f, strict=True):
+                if None in row or None in row.values():
+                    raise ValueError("a row has too many or too few cells")
                 for name in COLUMNS:
                     columns[name].append(_COLUMN_TYPES.get(name, str)(row[name]))
     except (ValueError, KeyError, TypeError, csv.Error) as e:
@@ -199,7 +197,18 @@ def _read_columns(file: Path, n: int) -> dict[str, list[Any]]:
         raise _broken(file, f"has {len(slices)} rows, or unsorted ones, instead of {n} sorted by slice")
     if any(label not in range(1, len(TUMORS) + 1) for label in columns["label"]):
         raise _broken(file, f"has labels other than 1 to {len(TUMORS)}")
+    for row in range(n):
+        if not _is_possible({name: cells[row] for name, cells in columns.items()}):
+            raise _broken(file, f"has values out of range for slice {slices[row]}")
     return columns
+
+
+def _is_possible(row: dict[str, Any]) -> bool:
+    """Whether `add` may have written it; nan is in no range."""
+    h, w = row["height"], row["width"]
+    sides = all(figshare.MIN_SIDE <= side <= figshare.MAX_SIDE for side in (h, w))
+    counts = 0 < row["slice"] < 10**9 and 0 <= row["fold"] <= 5 and 0 <= row["tumor_pixels"] <= h * w
+    return sides and counts and -(2**15) <= row["p1"] <= row["p99"] < 2**15 and row["tumor"] == TUMORS[row["label"] - 1]
 
 
 def build(
@@ -229,35 +238,83 @@ def build(
         UserError: nothing to convert, `out` exists already, or bad files (listed in OUT.rejected/rejected.csv).
     """
     raw, out = Path(raw), Path(out)
-    target = Path(os.path.realpath(out))
     if not MIN_SIZE <= size <= MAX_SIZE:
         raise UserError(f"--size is {size}; it must be {MIN_SIZE} to {MAX_SIZE}.")
     if workers is not None and workers < 1:
         raise UserError(f"--workers is {workers}; it must be at least 1.")
     paths = figshare.find_slices(raw)
-    _check_target(out, target, raw, overwrite)
+    _check_target(out, Path(os.path.realpath(out)), raw, overwrite)
     folds_path = figshare.find_folds(raw)
     folds = np.zeros(0, int) if folds_path is None else figshare.read_folds(folds_path)
+
+    def with_folds() -> Generator[tuple[rows.Row, int] | SliceError, None, None]:
+        with closing(rows.convert_slices(paths, size=size, mask_rule=mask_rule, workers=workers)) as results:
+            for row in results:
+                if isinstance(row, SliceError):
+                    yield row
+                else:
+                    yield row, int(folds[row.slice - 1]) if row.slice <= len(folds) else 0
+
+    return write_rows(
+        out, with_folds(), len(paths), size=size, mask_rule=mask_rule, skip_bad=skip_bad, progress=progress
+    )
+
+
+def write_rows(
+    out: Path,
+    results: Generator[tuple[rows.Row, int] | SliceError, None, None],
+    total: int,
+    *,
+    size: int,
+    mask_rule: MaskRule,
+    skip_bad: bool = False,
+    progress: bool = True,
+) -> Arrays:
+    """Make a converted dataset of rows; it appears at `out`, in the place of what is there, when it is whole.
+
+    Args:
+        out: folder to make.
+        results: rows by rising number of the slice, each with its fold or 0, and why there is none. Closed at the end.
+        total: how many there will be.
+        size, mask_rule: what the rows were made with.
+        skip_bad, progress: as in `build`.
+
+    Raises:
+        UserError: bad files (listed in OUT.rejected/rejected.csv).
+    """
+    target = Path(os.path.realpath(out))
     rejected_folder = target.with_name(target.name + ".rejected")
     rejected: list[SliceError] = []
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with _staging(target) as staging:
-        results = rows.convert_slices(paths, size=size, mask_rule=mask_rule, workers=workers)
-        with _Writer(staging, size, mask_rule) as writer, closing(results):
-            for row in rows.reported(results, len(paths), progress):
-                if isinstance(row, SliceError):
-                    rejected.append(row)
+    with closing(results), staged(target) as staging:
+        with _Writer(staging, size, mask_rule) as writer:
+            for result in rows.reported(results, total, progress):
+                if isinstance(result, SliceError):
+                    rejected.append(result)
                 else:
-                    writer.add(row, int(folds[row.slice - 1]) if row.slice <= len(folds) else 0)
+                    writer.add(*result)
             if rejected and (not skip_bad or writer.count == 0):
-                _write_rejected(rejected_folder, rejected)
-                raise _bad_files(rejected, len(paths), rejected_folder, writer.count)
+                write_rejected(rejected_folder, rejected)
+                raise bad_files(rejected, total, rejected_folder, writer.count)
             if rejected:
-                _write_rejected(staging, rejected)
+                write_rejected(staging, rejected)
             writer.describe(len(rejected))
-        _replace(target, staging)
-    _remove_rejected(rejected_folder)
+        replace_folder(target, staging)
+    remove_rejected(rejected_folder)
     return open_arrays(out)
+
+
+class ContentDigest:
+    """SHA-256 over the content of a dataset, row after row: what `dataset.json` has as `digest`."""
+
+    def __init__(self, size: int, mask_rule: MaskRule):
+        self._sha256 = hashlib.sha256(f"{FORMAT_VERSION} {size} {mask_rule}\n".encode())
+
+    def add(self, cells: Sequence[str], image: bytes, mask: bytes, native: bytes) -> None:
+        """The next row: its cells of slices.csv up to `p99`, and the bytes of its arrays."""
+        self._sha256.update("\t".join(cells).encode() + b"\n" + image + mask + native)
+
+    def hexdigest(self) -> str:
+        return self._sha256.hexdigest()
 
 
 class _Writer(ExitStack):
@@ -267,7 +324,7 @@ class _Writer(ExitStack):
         super().__init__()
         self.folder, self.size, self.mask_rule = folder, size, mask_rule
         self.count, self.pids, self.labels = 0, set[str](), dict.fromkeys(range(1, len(TUMORS) + 1), 0)
-        self.digest = hashlib.sha256(f"{FORMAT_VERSION} {size} {mask_rule}\n".encode())
+        self.digest = ContentDigest(size, mask_rule)
         self.images, self.masks = (self.enter_context((folder / name).open("wb")) for name in FILES[:2])
         self.native = self.enter_context(zipfile.ZipFile(folder / FILES[2], "w"))
         self.table = csv.writer(
@@ -296,7 +353,7 @@ class _Writer(ExitStack):
         buffer = io.BytesIO()
         np.lib.format.write_array(buffer, row.native, allow_pickle=False)
         self.native.writestr(entry, buffer.getvalue())
-        self.digest.update("\t".join(map(str, (*shown, *percentiles))).encode() + b"\n" + image + mask + native)
+        self.digest.add([*map(str, shown), *percentiles], image, mask, native)
         self.count += 1
         self.pids.add(row.pid)
         self.labels[row.label] += 1
@@ -324,14 +381,6 @@ class _Writer(ExitStack):
         (self.folder / "dataset.json").write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8")
 
 
-def _bad_files(rejected: list[SliceError], total: int, folder: Path, good: int) -> UserError:
-    first = f"the first is {rejected[0].path.name}: {rejected[0].reason}"
-    remedy = "Mend or remove them, or leave them out with --skip-bad." if good else "There is nothing left to convert."
-    return UserError(
-        f"{len(rejected)} of {total} files are bad; {folder / 'rejected.csv'} lists them ({first}). {remedy}"
-    )
-
-
 def _check_target(out: Path, target: Path, raw: Path, overwrite: bool) -> None:
     """Refuse, before any work, to replace what was not asked for or is not a converted dataset."""
     if not os.path.lexists(out):
@@ -344,55 +393,3 @@ def _check_target(out: Path, target: Path, raw: Path, overwrite: bool) -> None:
         )
     if raw.resolve().is_relative_to(target):
         raise UserError(f"{raw} lies in {out}, which --overwrite would remove; give another --out.")
-
-
-@contextmanager
-def _staging(target: Path) -> Iterator[Path]:
-    """A new folder beside `target`, so on its file system; removed with all that is left in it."""
-    outer = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
-    try:
-        inner = outer / "new"
-        inner.mkdir()  # unlike the outer one, with the permissions that the person's umask gives
-        yield inner
-    finally:
-        shutil.rmtree(outer, ignore_errors=True)
-
-
-def _replace(target: Path, new: Path) -> None:
-    """Put the folder `new` in the place of `target`, on disk before it is seen."""
-    for path in (*new.iterdir(), new):
-        _sync(path)
-    old = new.with_name("old")
-    if target.exists():
-        target.rename(old)
-    try:
-        new.rename(target)
-    except BaseException:
-        if old.exists():
-            old.rename(target)
-        raise
-    _sync(target.parent)
-
-
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _write_rejected(folder: Path, rejected: list[SliceError]) -> None:
-    folder.mkdir(exist_ok=True)
-    partial = folder / "rejected.csv.partial"
-    with partial.open("w", newline="", encoding="utf-8") as f:
-        table = csv.writer(f, lineterminator="\n")
-        table.writerow(("source", "reason"))
-        table.writerows((e.path.name, e.reason) for e in rejected)
-    partial.replace(folder / "rejected.csv")
-
-
-def _remove_rejected(folder: Path) -> None:
-    (folder / "rejected.csv").unlink(missing_ok=True)
-    with suppress(OSError):  # it holds something else, or is not there
-        folder.rmdir()

@@ -18,6 +18,9 @@ import numpy as np
 from jaxtyping import Float64, Int, Int16, UInt8
 
 from unet_jax.config import TUMORS, UserError
+from unet_jax.data import rules
+from unet_jax.data.rules import Rule
+from unet_jax.data.stored import StoredError, read_values
 
 FIELDS = ("image", "label", "PID", "tumorBorder", "tumorMask")
 MIN_SIDE, MAX_SIDE = 16, 4096
@@ -31,12 +34,13 @@ _BROKEN = (OSError, RuntimeError, LookupError, ValueError, TypeError, Arithmetic
 
 
 class SliceError(UserError):
-    """A source file that cannot be used: `path` and `reason`, shown as "PATH: REASON"."""
+    """A source file that cannot be used: `path` and `reason`, shown as "PATH: REASON", and the `rule` it breaks."""
 
-    def __init__(self, path: Path | str, reason: str):
-        super().__init__(path, reason)
+    def __init__(self, path: Path | str, reason: str, rule: Rule = rules.UNREADABLE):
+        super().__init__(path, reason, rule)
         self.path = Path(path)
         self.reason = reason
+        self.rule = rule
 
     def __str__(self) -> str:
         return f"{self.path}: {self.reason}"
@@ -119,7 +123,7 @@ def read_slice(path: Path | str) -> RawSlice:
         group = _child(path, file, "cjdata", h5py.Group)
         fields = {name: _child(path, group, name, h5py.Dataset) for name in FIELDS}
         _check_fields(path, fields)
-        values = {name: _read(dataset) for name, dataset in fields.items()}
+        values = {name: _read(path, name, dataset) for name, dataset in fields.items()}
     image, mask = values["image"].T, values["tumorMask"].T
     return RawSlice(
         slice=number,
@@ -141,8 +145,25 @@ def read_image(path: Path | str) -> Int16[np.ndarray, "h w"]:
     with _opened(path) as file:
         dataset = _child(path, _child(path, file, "cjdata", h5py.Group), "image", h5py.Dataset)
         _check_image(path, dataset)
-        values = _read(dataset)
+        values = _read(path, "image", dataset)
     return _int16(path, values.T)
+
+
+def read_patient(path: Path | str) -> tuple[int, str]:
+    """Read and check label and patient alone: for counting.
+
+    Returns:
+        1 meningioma, 2 glioma, 3 pituitary; and the patient.
+
+    Raises:
+        SliceError: whatever is wrong with these two.
+    """
+    path = Path(path)
+    with _opened(path) as file:
+        group = _child(path, file, "cjdata", h5py.Group)
+        label, pid = (_child(path, group, name, h5py.Dataset) for name in ("label", "PID"))
+        _check_patient(path, label, pid)
+        return _label(path, _read(path, "label", label)), _pid(path, _read(path, "PID", pid))
 
 
 def read_folds(path: Path | str) -> Int[np.ndarray, " n"]:
@@ -159,7 +180,7 @@ def read_folds(path: Path | str) -> Int[np.ndarray, " n"]:
         dataset = _child(path, file, "cvind", h5py.Dataset)
         _check_kind(path, "cvind", dataset, "iuf", "numbers")
         _check_vector(path, "cvind", dataset, MAX_FOLDS)
-        values = _read(dataset).ravel()
+        values = _read(path, "cvind", dataset).ravel()
     folds = np.zeros(values.shape, np.int64)
     if not np.isin(values, (0, 1, 2, 3, 4, 5)).all():
         raise SliceError(path, "cvind holds values that are not fold numbers; expected 1 to 5, 0 for no slice")
@@ -199,30 +220,38 @@ def _child(path: Path, group: h5py.Group, name: str, kind: type) -> Any:
     what = "group" if kind is h5py.Group else "dataset"
     link = group.get(name, getlink=True)
     if link is None:
-        raise SliceError(path, f"has no {what} {where}")
+        raise SliceError(path, f"has no {what} {where}", rules.MISSING_FIELD)
     if not isinstance(link, h5py.HardLink):
-        raise SliceError(path, f"{where} is a link to elsewhere; expected a {what} in the file itself")
+        reason = f"{where} is a link to elsewhere; expected a {what} in the file itself"
+        raise SliceError(path, reason, rules.WRONG_FIELD)
     child = group[name]
     if not isinstance(child, kind):
-        raise SliceError(path, f"{where} is a {type(child).__name__.lower()}; expected a {what}")
+        reason = f"{where} is a {type(child).__name__.lower()}; expected a {what}"
+        raise SliceError(path, reason, rules.WRONG_FIELD)
     if isinstance(child, h5py.Dataset) and (child.external or child.is_virtual):
-        raise SliceError(path, f"{where} keeps its values in another file; expected them in the file itself")
+        reason = f"{where} keeps its values in another file; expected them in the file itself"
+        raise SliceError(path, reason, rules.WRONG_FIELD)
     return child
 
 
 def _check_fields(path: Path, fields: dict[str, h5py.Dataset]) -> None:
-    image, mask, label = fields["image"], fields["tumorMask"], fields["label"]
+    image, mask = fields["image"], fields["tumorMask"]
     _check_image(path, image)
     _check_kind(path, "tumorMask", mask, "biuf", "0 and 1")
     if mask.shape != image.shape:
-        raise SliceError(path, f"tumorMask has shape {mask.shape[::-1]}, image {image.shape[::-1]}; expected the same")
-    _check_kind(path, "label", label, "iuf", "a number")
-    if label.size != 1:
-        raise SliceError(path, f"label has shape {label.shape}; expected one number")
-    _check_kind(path, "PID", fields["PID"], "u", "character codes (uint16)")
-    _check_vector(path, "PID", fields["PID"], MAX_PID)
+        reason = f"tumorMask has shape {mask.shape[::-1]}, image {image.shape[::-1]}; expected the same"
+        raise SliceError(path, reason, rules.MASK_SHAPE)
+    _check_patient(path, fields["label"], fields["PID"])
     _check_kind(path, "tumorBorder", fields["tumorBorder"], "iuf", "numbers")
     _check_vector(path, "tumorBorder", fields["tumorBorder"], MAX_BORDER)
+
+
+def _check_patient(path: Path, label: h5py.Dataset, pid: h5py.Dataset) -> None:
+    _check_kind(path, "label", label, "iuf", "a number")
+    if label.size != 1:
+        raise SliceError(path, f"label has shape {label.shape}; expected one number", rules.WRONG_FIELD)
+    _check_kind(path, "PID", pid, "u", "character codes (uint16)")
+    _check_vector(path, "PID", pid, MAX_PID)
 
 
 def _check_image(path: Path, image: h5py.Dataset) -> None:
@@ -230,53 +259,63 @@ def _check_image(path: Path, image: h5py.Dataset) -> None:
     # h5py shows the transpose of what MATLAB and this program call height and width.
     if image.ndim != 2 or not all(MIN_SIDE <= side <= MAX_SIDE for side in image.shape):
         expected = f"expected two dimensions of {MIN_SIDE} to {MAX_SIDE}"
-        raise SliceError(path, f"image has shape {image.shape[::-1]}; {expected}")
+        raise SliceError(path, f"image has shape {image.shape[::-1]}; {expected}", rules.WRONG_FIELD)
 
 
 def _check_kind(path: Path, name: str, dataset: h5py.Dataset, kinds: str, expected: str) -> None:
     """Kind of number and its width, that there are values, and that no chunk claims more memory than any image."""
     dtype = dataset.dtype
     if dtype.kind not in kinds or dtype.itemsize > 8:
-        raise SliceError(path, f"{name} is of type {dtype}; expected {expected}")
+        raise SliceError(path, f"{name} is of type {dtype}; expected {expected}", rules.WRONG_FIELD)
     if dataset.chunks and np.prod(dataset.chunks, dtype=float) * dtype.itemsize > MAX_CHUNK_BYTES:
-        raise SliceError(path, f"{name} is stored in chunks of {dataset.chunks}; too large for a slice")
+        reason = f"{name} is stored in chunks of {dataset.chunks}; too large for a slice"
+        raise SliceError(path, reason, rules.WRONG_FIELD)
     if dataset.shape is None or (dataset.size and not dataset.id.get_storage_size()):
-        raise SliceError(path, f"{name} holds no values; expected {expected}")
+        raise SliceError(path, f"{name} holds no values; expected {expected}", rules.WRONG_FIELD)
 
 
 def _check_vector(path: Path, name: str, dataset: h5py.Dataset, largest: int) -> None:
     long_sides = sum(side != 1 for side in dataset.shape)
     if not 1 <= dataset.ndim <= 2 or long_sides > 1 or np.prod(dataset.shape) > largest:
-        raise SliceError(path, f"{name} has shape {dataset.shape}; expected one row of at most {largest}")
+        reason = f"{name} has shape {dataset.shape}; expected one row of at most {largest}"
+        raise SliceError(path, reason, rules.WRONG_FIELD)
 
 
-def _read(dataset: h5py.Dataset) -> np.ndarray:
+def _read(path: Path, name: str, dataset: h5py.Dataset) -> np.ndarray:
     # MATLAB stores an empty array as its dimensions, marked by an attribute.
-    if dataset.attrs.get("MATLAB_empty", 0):
-        return np.empty(0, dataset.dtype)
-    return np.asarray(dataset[()])
+    if "MATLAB_empty" in dataset.attrs:
+        mark = dataset.attrs.get_id("MATLAB_empty")
+        if mark.dtype.kind not in "biu" or mark.shape not in ((), (1,)):
+            raise SliceError(path, f"{name} has a mark MATLAB_empty that is no number", rules.WRONG_FIELD)
+        if dataset.attrs["MATLAB_empty"]:
+            return np.empty(0, dataset.dtype)
+    try:
+        return read_values(dataset)
+    except StoredError as e:
+        raise SliceError(path, f"{name} {e}") from e
 
 
 def _int16(path: Path, image: np.ndarray) -> Int16[np.ndarray, "h w"]:
     if image.ndim != 2:
-        raise SliceError(path, "image is empty")
+        raise SliceError(path, "image is empty", rules.WRONG_FIELD)
     if image.dtype.kind == "f":
         if not np.isfinite(image).all():
-            raise SliceError(path, "image has values that are not finite")
+            raise SliceError(path, "image has values that are not finite", rules.NOT_FINITE)
         if (image != np.rint(image)).any():
-            raise SliceError(path, "image has fractional values; expected whole intensities")
+            raise SliceError(path, "image has fractional values; expected whole intensities", rules.NOT_INT16)
     low, high = image.min(), image.max()
     limits = np.iinfo(np.int16)
     if low < limits.min or high > limits.max:
-        raise SliceError(path, f"image has values from {low} to {high}; expected int16 ({limits.min} to {limits.max})")
+        reason = f"image has values from {low} to {high}; expected int16 ({limits.min} to {limits.max})"
+        raise SliceError(path, reason, rules.NOT_INT16)
     return np.ascontiguousarray(image, np.int16)
 
 
 def _binary(path: Path, mask: np.ndarray) -> UInt8[np.ndarray, "h w"]:
     if mask.ndim != 2:
-        raise SliceError(path, "tumorMask is empty")
+        raise SliceError(path, "tumorMask is empty", rules.WRONG_FIELD)
     if not ((mask == 0) | (mask == 1)).all():
-        raise SliceError(path, "tumorMask has values other than 0 and 1")
+        raise SliceError(path, "tumorMask has values other than 0 and 1", rules.MASK_VALUES)
     return np.ascontiguousarray(mask, np.uint8)
 
 
@@ -284,22 +323,23 @@ def _label(path: Path, label: np.ndarray) -> int:
     value = label.ravel()[0] if label.size else 0
     if value not in range(1, len(TUMORS) + 1):
         meaning = ", ".join(f"{i} ({name})" for i, name in enumerate(TUMORS, 1))
-        raise SliceError(path, f"label is {value:g}; expected one of {meaning}")
+        raise SliceError(path, f"label is {value:g}; expected one of {meaning}", rules.LABEL)
     return int(value)
 
 
 def _pid(path: Path, codes: np.ndarray) -> str:
     if codes.dtype.itemsize > 2 and codes.size:
-        raise SliceError(path, f"PID is of type {codes.dtype}; expected character codes (uint16)")
+        raise SliceError(path, f"PID is of type {codes.dtype}; expected character codes (uint16)", rules.WRONG_FIELD)
     pid = "".join(map(chr, codes.ravel().tolist())).strip()
     if not pid or not pid.isprintable():
-        raise SliceError(path, f"PID is {pid!r}; expected the patient's name in printable characters")
+        reason = f"PID is {pid!r}; expected the patient's name in printable characters"
+        raise SliceError(path, reason, rules.WRONG_FIELD)
     return pid
 
 
 def _border(path: Path, border: np.ndarray) -> Float64[np.ndarray, "n 2"]:
     if border.size % 2:
-        raise SliceError(path, f"tumorBorder has {border.size} values; expected pairs x, y")
+        raise SliceError(path, f"tumorBorder has {border.size} values; expected pairs x, y", rules.WRONG_FIELD)
     if not np.isfinite(border).all():
-        raise SliceError(path, "tumorBorder has values that are not finite")
+        raise SliceError(path, "tumorBorder has values that are not finite", rules.NOT_FINITE)
     return border.astype(np.float64).reshape(-1, 2)

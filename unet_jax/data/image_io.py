@@ -1,39 +1,39 @@
-"""Slices from image files, and masks, probabilities and overlays to files."""
+"""Slices from image files, and how a person looks at one."""
 
 import contextlib
+import logging
 import os
 import re
 import stat
 import sys
-import uuid
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Shaped, UInt8
+from jaxtyping import Shaped, UInt8
 
 # Importing the TIFF reader registers it; else Pillow would load all of its forty readers to find it.
 from PIL import Image, ImageFile, TiffImagePlugin
 
 from unet_jax.config import UserError
+from unet_jax.data.colour import as_float, to_grey
+from unet_jax.data.untrusted import Clamped, picture_damage
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".npy", ".mat")
-"""Suffixes, in lower case, of the files that `read_image` reads."""
+DICOM_SUFFIXES = (".dcm", ".dicom")
+VOLUME_SUFFIXES = (".nii", ".nii.gz")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".npy", ".mat", *DICOM_SUFFIXES, *VOLUME_SUFFIXES)
+"""Suffixes, in lower case, of the files that are read. DICOM files often have none and are known by their content."""
 
 MIN_SIDE, MAX_SIDE = 16, 8192
 """Smallest and largest side of a slice, in pixels; a larger one is refused before it is decoded."""
 
 MAX_VALUE = 1e30
 """Larger magnitudes are refused: sums of them would leave the range of 32-bit floating point."""
+BAD_VALUES = f"has values that are not a number, infinite or beyond {MAX_VALUE:g}"
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
-PNG_LEVEL = 3
-"""The default, 6, takes twice the time; for a smaller mask (1 kB instead of 2) and a larger overlay."""
-OVERLAY_COLOUR = (230, 159, 0)
-"""The orange of Okabe and Ito's palette, which colour-blind people tell from grey and from the other seven."""
-OVERLAY_OPACITY = 0.3
 
 _COLOUR_16 = re.compile(r"(RGB|RGBA|RGBa|RGBX|LA);16[LBN]")
 _BITS, _PHOTOMETRIC, _ORIENTATION, _PLANES, _SAMPLE_FORMAT = 258, 262, 274, 284, 339
@@ -49,6 +49,19 @@ _UNDO_ORIENTATION = {
 }
 
 
+Spacing = tuple[float, float]
+"""Millimetres from one row to the next, and from one column to the next."""
+
+
+class Scan(NamedTuple):
+    """A slice as its file has it."""
+
+    image: Shaped[np.ndarray, "h w"]
+    """Real, finite values of magnitude below MAX_VALUE, in the machine's byte order."""
+    spacing: Spacing | None
+    """None where the file does not tell it; of all formats but DICOM none does reliably."""
+
+
 class ImageError(UserError):
     """An image file that cannot be used; `path` and `reason` say which and why."""
 
@@ -57,14 +70,36 @@ class ImageError(UserError):
         self.path, self.reason = path, reason
 
 
+def suffix_of(path: Path) -> str:
+    """The one of IMAGE_SUFFIXES that a file's name ends in; empty where there is none."""
+    name = path.name.lower()
+    return next((suffix for suffix in IMAGE_SUFFIXES if name.endswith(suffix) and name != suffix), "")
+
+
+def stem_of(path: Path) -> str:
+    """A file's name without its suffix; whole where it has none of IMAGE_SUFFIXES, such as DICOM's 1.2.840.1."""
+    return path.name.removesuffix(path.name[len(path.name) - len(suffix_of(path)) :])
+
+
+def is_volume(path: Path) -> bool:
+    """Whether `nifti.open_volume` reads it, and not `read_scan`."""
+    return suffix_of(path) in VOLUME_SUFFIXES
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether an image file, as `find_images` lists it, is DICOM."""
+    return suffix_of(path) in ("", *DICOM_SUFFIXES)
+
+
 def find_images(source: Path) -> list[Path]:
     """The image files of a folder and its subfolders, or the one file given.
 
-    Hidden files and folders are left out, and so is the dataset's cvind.mat, which is no slice. Links to folders are
-    followed unless they lead back to a folder that they are in.
+    A file without a suffix, or with a number for one, counts if its content is DICOM. Hidden files and folders are left
+    out, and so are the dataset's cvind.mat and a DICOMDIR, which are no slices. Links to folders are followed unless
+    they lead back to a folder that they are in.
 
     Args:
-        source: a folder, or a file with one of IMAGE_SUFFIXES.
+        source: a folder, or a file with one of IMAGE_SUFFIXES, or a DICOM file.
 
     Returns:
         Paths relative to `source`, or to the folder of the file, sorted by folder and name.
@@ -80,7 +115,7 @@ def find_images(source: Path) -> list[Path]:
         return found
     if not source.exists():
         raise UserError(f"{source} does not exist; expected an image file or a folder of them.")
-    if source.suffix.lower() not in IMAGE_SUFFIXES:
+    if not (suffix_of(source) or _is_bare_dicom(source)):
         raise UserError(f"{source} has an unknown suffix; expected a file that ends in {known}.")
     return [Path(source.name)]
 
@@ -95,54 +130,85 @@ def _walk(folder: Path, relative: Path, above: tuple[Path, ...]) -> Iterator[Pat
                 real = below.resolve()
                 if real not in above:
                     yield from _walk(below, relative / entry.name, (*above, real))
-            elif Path(entry.name).suffix.lower() in IMAGE_SUFFIXES and entry.name.lower() != "cvind.mat":
-                yield relative / entry.name
+            elif entry.name.lower() not in ("cvind.mat", "dicomdir"):
+                path = Path(entry.path)
+                if suffix_of(path) or _is_bare_dicom(path):
+                    yield relative / entry.name
+
+
+def _is_bare_dicom(path: Path) -> bool:
+    if path.suffix and not path.suffix[1:].isdecimal():
+        return False
+    try:
+        # A pipe would be waited for.
+        if not stat.S_ISREG(path.stat().st_mode):
+            return False
+        with path.open("rb") as f:
+            return f.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
 
 
 @contextlib.contextmanager
 def silent_readers() -> Iterator[None]:
-    """Silence the warnings of Pillow and NumPy about odd metadata of a file that can be read nevertheless.
+    """Silence what the readers' libraries say about odd metadata of a file that can be read nevertheless.
 
-    Not part of `read_image`, because Python's warning filters belong to the process: threads that each set and restore
+    Not part of `read_scan`, because Python's warning filters belong to the process: threads that each set and restore
     them would leave them in disorder. Enter it once, around all reading.
     """
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"PIL\.")
-        warnings.filterwarnings("ignore", "Reading `.npy`", UserWarning)
-        yield
+    # nibabel writes to standard error by itself.
+    nibabel = logging.getLogger("nibabel.global")
+    before, nibabel.disabled = nibabel.disabled, True
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"(PIL|pydicom|nibabel)\.")
+            warnings.filterwarnings("ignore", "Reading `.npy`", UserWarning)
+            yield
+    finally:
+        nibabel.disabled = before
 
 
 def read_image(path: Path) -> Shaped[np.ndarray, "h w"]:
+    """The slice of `read_scan`, without its spacing."""
+    return read_scan(path).image
+
+
+def read_scan(path: Path) -> Scan:
     """Read one slice as a grey picture in the type of its file.
 
-    PNG, JPEG, TIFF and BMP are recognised by content, `.npy` (h, w), (h, w, 1), (h, w, 3) or (h, w, 4) and `.mat` (the
-    Figshare dataset's) by suffix. Colour becomes grey by the luma of ITU-R BT.601: the channel itself where the three
-    are equal everywhere, else a floating-point picture. Transparency is dropped; 1-bit and palette pictures become
-    8-bit. Pixels come as the file stores them: an orientation in its metadata is not applied.
+    PNG, JPEG, TIFF and BMP are recognised by content, the others by suffix: `.npy` (h, w), (h, w, 1), (h, w, 3) or
+    (h, w, 4), `.mat` (the Figshare dataset's), and DICOM, as `dicom.read_dicom` reads it. Colour becomes grey by
+    the luma of ITU-R BT.601: the channel itself where the three are equal everywhere, else a floating-point picture.
+    Transparency is dropped; 1-bit and palette pictures become 8-bit. Pixels come as the file stores them: an
+    orientation in its metadata is not applied.
 
     Args:
         path: the file; each side of its picture MIN_SIDE to MAX_SIDE pixels.
 
-    Returns:
-        Real, finite values of magnitude below MAX_VALUE, in the machine's byte order.
-
     Raises:
         ImageError: anything that keeps the file from being such a picture, whatever is wrong with it.
     """
+    spacing = None
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise ImageError(path, "not a regular file")
-        suffix = path.suffix.lower()
-        read = {".npy": _read_npy, ".mat": _read_mat}.get(suffix, _read_picture)
-        image = read(path)
+        suffix = suffix_of(path)
+        if suffix in VOLUME_SUFFIXES:
+            raise ImageError(path, "is a volume; `unet_jax.predict` takes it, slice by slice")
+        if suffix in DICOM_SUFFIXES or (not suffix and _is_bare_dicom(path)):
+            from unet_jax.data.dicom import read_dicom
+
+            image, spacing = read_dicom(path)
+        else:
+            image = {".npy": _read_npy, ".mat": _read_mat}.get(suffix, _read_picture)(path)
     except OSError as e:
-        raise ImageError(path, _one_line(e.strerror or e)) from e
+        raise ImageError(path, one_line(e.strerror or e)) from e
     except MemoryError as e:
         raise ImageError(path, "too large for this machine's memory") from e
-    _check_sides(path, image.shape)
+    check_sides(path, image.shape)
     if image.dtype.kind == "f" and not float(np.abs(image).max()) < MAX_VALUE:
-        raise ImageError(path, f"has values that are not a number, infinite or beyond {MAX_VALUE:g}")
-    return np.ascontiguousarray(image, image.dtype.newbyteorder("="))
+        raise ImageError(path, BAD_VALUES)
+    return Scan(np.ascontiguousarray(image, image.dtype.newbyteorder("=")), spacing)
 
 
 def _read_mat(path: Path) -> np.ndarray:
@@ -161,27 +227,29 @@ def _read_npy(path: Path) -> np.ndarray:
         try:
             # Version 3 is for names of fields, which an array of numbers does not have.
             read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-            shape, fortran, dtype = read_header[np.lib.format.read_magic(f)](f)
+            shape, fortran, dtype = read_header[np.lib.format.read_magic(start := Clamped(f))](start)
         except Exception as e:
             # The header is Python text: besides ValueError, parsing it raises SyntaxError, TokenError, TypeError, ...
-            raise ImageError(path, f"is no .npy file of plain numbers ({_one_line(e)})") from e
+            raise ImageError(path, f"is no .npy file of plain numbers ({one_line(e)})") from e
         if dtype.kind not in "iuf" or dtype.itemsize > 8:
             raise ImageError(path, f"holds {dtype}; expected integers or real numbers of up to 64 bits")
         if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 3, 4)):
             raise ImageError(path, f"has shape {shape}; expected (height, width), or that with 1, 3 or 4 channels")
-        _check_sides(path, shape)
+        check_sides(path, shape)
         expected, size = f.tell() + int(np.prod(shape)) * dtype.itemsize, os.fstat(f.fileno()).st_size
         if size != expected:
             raise ImageError(path, f"is {size} bytes long; its header says {expected}")
         array = np.fromfile(f, dtype).reshape(shape, order="F" if fortran else "C")
     if array.ndim == 2:
         return array
-    return array[..., 0] if shape[2] == 1 else _grey(array)
+    return array[..., 0] if shape[2] == 1 else to_grey(len(array), lambda rows: array[rows])
 
 
 def _read_picture(path: Path) -> np.ndarray:
     try:
         with _opened(path) as image:
+            if damage := picture_damage(path, str(image.format)):
+                raise ImageError(path, damage)
             return _decode(path, image)
     except (ImageError, MemoryError):
         raise
@@ -191,7 +259,7 @@ def _read_picture(path: Path) -> np.ndarray:
         raise ImageError(path, "is no PNG, JPEG, TIFF or BMP picture, or one of an unknown kind") from e
     except Exception as e:
         # A damaged file makes Pillow raise nearly anything: OSError, SyntaxError, struct.error, KeyError, ...
-        raise ImageError(path, f"cannot be decoded ({_one_line(e)})") from e
+        raise ImageError(path, f"cannot be decoded ({one_line(e)})") from e
 
 
 @contextlib.contextmanager
@@ -203,10 +271,10 @@ def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
 
 
 def _decode(path: Path, image: ImageFile.ImageFile) -> np.ndarray:
-    _check_sides(path, image.size[::-1])
-    frames = getattr(image, "n_frames", 1)
-    if frames > 1:
-        raise ImageError(path, f"holds {frames} pages; expected one slice a file")
+    check_sides(path, image.size[::-1])
+    # Counting them would go through them all.
+    if getattr(image, "is_animated", False):
+        raise ImageError(path, "holds several pages; expected one slice a file")
     if not image.tile:
         raise ImageError(path, "holds no pixels")
     # Loading removes the orientation from the tags, so they are read first.
@@ -247,8 +315,10 @@ def _colour_pixels(path: Path, image: ImageFile.ImageFile, tags: Any) -> np.ndar
     if _first(tags, _BITS, 8) > 8:
         raise ImageError(path, "has over 8 bits a colour in an unusual layout; save it as grey, or as .npy")
     if image.mode in ("RGB", "RGBA", "RGBX"):
-        return _grey(np.asarray(image))
-    return _grey(np.asarray(image.convert("RGBA" if image.mode in ("P", "PA", "LA", "La", "RGBa") else "RGB")))
+        colours = np.asarray(image)
+    else:
+        colours = np.asarray(image.convert("RGBA" if image.mode in ("P", "PA", "LA", "La", "RGBa") else "RGB"))
+    return to_grey(len(colours), lambda rows: colours[rows])
 
 
 def _colour_16(path: Path, image: ImageFile.ImageFile, raw_mode: str) -> np.ndarray:
@@ -265,7 +335,7 @@ def _colour_16(path: Path, image: ImageFile.ImageFile, raw_mode: str) -> np.ndar
         _set_raw_mode(image, f"{kind};16{order}")
         _set_raw_mode(again, f"{kind};16{'B' if order == 'L' else 'L'}")
         upper, lower = np.asarray(image)[..., :3], np.asarray(again)[..., :3]
-    return _grey(upper.astype(np.uint16) << 8 | lower)
+    return to_grey(len(upper), lambda rows: upper[rows].astype(np.uint16) << 8 | lower[rows])
 
 
 def _raw_mode(image: ImageFile.ImageFile) -> str:
@@ -282,27 +352,13 @@ def _first(tags: Any, tag: int, default: int) -> int:
     return value[0] if isinstance(value, tuple) else value
 
 
-def _grey(colours: np.ndarray) -> np.ndarray:
-    red, green, blue = (colours[..., i] for i in range(3))
-    if np.array_equal(red, green) and np.array_equal(green, blue):
-        return red
-    red, green, blue = (_float(c) for c in (red, green, blue))
-    # 0.299 red + 0.587 green + 0.114 blue, in the form that leaves grey pixels exactly as they are.
-    return green + 0.299 * (red - green) + 0.114 * (blue - green)
-
-
-def _float(array: np.ndarray) -> np.ndarray:
-    """In the smallest of float32 and float64 that holds every value of the array's type."""
-    return array.astype(np.result_type(array.dtype, np.float32), copy=False)
-
-
-def _check_sides(path: Path, shape: tuple[int, ...]) -> None:
+def check_sides(path: Path, shape: tuple[int, ...]) -> None:
     h, w = shape[:2]
     if not (MIN_SIDE <= h <= MAX_SIDE and MIN_SIDE <= w <= MAX_SIDE):
         raise ImageError(path, f"is {h}x{w} pixels; expected sides of {MIN_SIDE} to {MAX_SIDE}")
 
 
-def _one_line(error: object) -> str:
+def one_line(error: object) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -320,66 +376,5 @@ def to_display(image: Shaped[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
         low, high = float(image.min()), float(image.max())
     if low == high:
         return np.zeros(image.shape, np.uint8)
-    scaled = (_float(image) - float(low)) * (255 / float(high - low))
+    scaled = (as_float(image) - float(low)) * (255 / float(high - low))
     return np.rint(np.clip(scaled, 0, 255)).astype(np.uint8)
-
-
-def write_mask(path: Path, mask: Bool[np.ndarray, "h w"] | UInt8[np.ndarray, "h w"]) -> None:
-    """Write a mask as an 8-bit PNG of 0 and 255.
-
-    Args:
-        path: where to; an existing file is replaced once the new one is whole.
-        mask: True or nonzero where there is tumor.
-    """
-    with _whole(path) as f:
-        Image.fromarray(np.where(mask, np.uint8(255), np.uint8(0))).save(f, "PNG", compress_level=PNG_LEVEL)
-
-
-def write_probs(path: Path, probs: Float[np.ndarray, "h w"]) -> None:
-    """Write probabilities as a float16 `.npy`.
-
-    Args:
-        path: where to; an existing file is replaced once the new one is whole.
-        probs: 0..1.
-    """
-    with _whole(path) as f:
-        np.lib.format.write_array(f, probs.astype(np.float16), allow_pickle=False)
-
-
-def write_overlay(path: Path, grey: UInt8[np.ndarray, "h w"], mask: Shaped[np.ndarray, "h w"]) -> None:
-    """Write a slice with the mask's outline drawn and its inside tinted, as a PNG.
-
-    Args:
-        path: where to; an existing file is replaced once the new one is whole.
-        grey: the slice as `to_display` gives it.
-        mask: True or nonzero where there is tumor.
-    """
-    mask = mask.astype(bool)
-    colour = np.array(OVERLAY_COLOUR, np.float32)
-    greys = np.arange(256, dtype=np.float32)[:, None]
-    tinted = np.rint((1 - OVERLAY_OPACITY) * greys + OVERLAY_OPACITY * colour).astype(np.uint8)
-    inside = mask
-    for _ in range(max(1, round(min(mask.shape) / 256))):
-        inside = _eroded(inside)
-    canvas = np.repeat(grey[..., None], 3, axis=2)
-    canvas[inside] = tinted[grey[inside]]
-    canvas[mask & ~inside] = OVERLAY_COLOUR
-    with _whole(path) as f:
-        Image.fromarray(canvas).save(f, "PNG", compress_level=PNG_LEVEL)
-
-
-def _eroded(mask: np.ndarray) -> np.ndarray:
-    padded = np.pad(mask, 1)
-    return mask & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-
-
-@contextlib.contextmanager
-def _whole(path: Path) -> Iterator[BinaryIO]:
-    part = path.with_name(f".{uuid.uuid4().hex}.part")
-    try:
-        with part.open("xb") as f:
-            yield f
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise

@@ -1,102 +1,33 @@
+"""The command: from an address to files that `convert` reads, and one line for whatever keeps it from that."""
+
 import hashlib
-import io
 import json
-import threading
-import zipfile
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from unet_jax import cli
 from unet_jax.config import UserError
+from unet_jax.data import fetch
+from unet_jax.data.fetch import Patience
 from unet_jax.data.figshare import find_folds, find_slices, read_slice
 from unet_jax.data.phantom import write_phantom
 from unet_jax.download import main
 
-SLICES = {f"{n}.mat": f"slice {n} ".encode() * n for n in range(1, 8)}
-OTHERS = {"cvind.mat": b"folds", "README.txt": b"read me\n"}
+
+@pytest.fixture(autouse=True)
+def pauses(monkeypatch):
+    """How long the command would have waited before each further attempt."""
+    waited: list[float] = []
+    monkeypatch.setattr(fetch, "PATIENCE", Patience(attempts=3, seconds=30.0, sleep=waited.append))
+    return waited
 
 
-def zipped(members: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    return buffer.getvalue()
-
-
-def inner_archives() -> dict[str, bytes]:
-    names = list(SLICES)
-    return {
-        "brainTumorDataPublic_1-4.zip": zipped({n: SLICES[n] for n in names[:4]}),
-        "brainTumorDataPublic_5-7.zip": zipped({n: SLICES[n] for n in names[4:]}),
-    }
-
-
-class Figshare:
-    """The part of Figshare's API that matters, on this machine."""
-
-    def __init__(self, files: dict[str, bytes]):
-        figshare = self
-        self.files, self.replies, self.asked = files, {}, []
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self):
-                figshare.asked.append(self.path)
-                status, body = figshare.reply(self.path)
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_):
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.root = f"http://127.0.0.1:{self.server.server_port}"
-        self.api = f"{self.root}/v2"
-        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01})
-        self.thread.start()
-
-    def close(self):
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
-
-    def article(self) -> list[dict]:
-        return [
-            {
-                "id": 100 + i,
-                "name": name,
-                "size": len(content),
-                "is_link_only": False,
-                "download_url": f"{self.root}/files/{name}",
-                "supplied_md5": "",
-                "computed_md5": hashlib.md5(content).hexdigest(),
-            }
-            for i, (name, content) in enumerate(self.files.items())
-        ]
-
-    def reply(self, path: str) -> tuple[int, bytes]:
-        if path in self.replies:
-            return self.replies[path]
-        if path == "/v2/articles/1512427":
-            return 200, json.dumps({"id": 1512427, "files": self.article()}).encode()
-        if path.startswith("/files/"):
-            return 200, self.files[path.removeprefix("/files/")]
-        return 404, b"{}"
-
-
-@pytest.fixture
-def figshare(monkeypatch):
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    server = Figshare({**inner_archives(), **OTHERS})
-    yield server
-    server.close()
-
-
-def run(figshare: Figshare, out: Path, *more: str) -> int:
+def run(figshare: Any, out: Path, *more: str) -> int:
     return main(["--out", str(out), "--api", figshare.api, *more])
 
 
@@ -104,32 +35,46 @@ def files(folder: Path) -> list[str]:
     return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
 
 
-def assert_complete(out: Path) -> None:
-    assert files(out) == ["MD5SUMS", "README.txt", "cvind.mat", *(f"data/{n}" for n in SLICES)]
-    for name, content in SLICES.items():
+def asked(figshare: Any) -> list[str]:
+    return [path for path, _ in figshare.asked]
+
+
+def assert_complete(figshare: Any, out: Path) -> None:
+    assert files(out) == ["MD5SUMS", "README.txt", "cvind.mat", *(f"data/{n}" for n in figshare.slices)]
+    for name, content in figshare.slices.items():
         assert (out / "data" / name).read_bytes() == content
-    for name, content in OTHERS.items():
+    for name, content in figshare.others.items():
         assert (out / name).read_bytes() == content
 
 
 class TestDownload:
     def test_article_of_several_files(self, figshare, tmp_path, capsys):
         assert run(figshare, tmp_path / "raw") == 0
-        assert_complete(tmp_path / "raw")
+        assert_complete(figshare, tmp_path / "raw")
         shown = capsys.readouterr()
-        assert "7 slices" in shown.out and "README.txt, cvind.mat" in shown.out
+        # Slice n is of type 1 + n mod 3 and patient n // 2.
+        counts = "7 slices of 4 patients (2 meningioma, 3 glioma, 2 pituitary)"
+        assert f"{counts} in {tmp_path / 'raw/data'}; beside it README.txt, cvind.mat.\n" in shown.out
         assert f"python -m unet_jax.convert --raw {tmp_path / 'raw'} --out" in shown.out
         assert shown.err == ""
 
-    def test_article_of_one_archive(self, figshare, tmp_path):
-        figshare.files = {"figshare.zip": zipped({**inner_archives(), **OTHERS})}
+    def test_slices_that_cannot_be_read_are_named(self, figshare, tmp_path, capsys, pack):
+        figshare.files["brainTumorDataPublic_8.zip"] = pack({"8.mat": b"MATLAB 5.0", "9.mat": b""})
+        assert run(figshare, tmp_path) == 0
+        shown = capsys.readouterr()
+        assert "7 slices of 4 patients" in shown.out
+        first = f"{tmp_path / 'data/8.mat'}: a MATLAB 5 file; expected MATLAB 7.3"
+        assert shown.err.startswith(f"warning: 2 more cannot be read; the first is {first}")
+
+    def test_article_of_one_archive(self, figshare, tmp_path, pack):
+        figshare.files = {"figshare.zip": pack({**figshare.inner_archives(), **figshare.others})}
         assert run(figshare, tmp_path / "raw") == 0
-        assert_complete(tmp_path / "raw")
+        assert_complete(figshare, tmp_path / "raw")
 
     def test_digests_are_md5sum_s(self, figshare, tmp_path):
         run(figshare, tmp_path)
         lines = (tmp_path / "MD5SUMS").read_text().splitlines()
-        assert f"{hashlib.md5(SLICES['3.mat']).hexdigest()}  data/3.mat" in lines
+        assert f"{hashlib.md5(figshare.slices['3.mat']).hexdigest()}  data/3.mat" in lines
         assert len(lines) == 9
 
     def test_second_run_does_nothing(self, figshare, tmp_path, capsys):
@@ -146,9 +91,9 @@ class TestDownload:
         run(figshare, tmp_path)
         (tmp_path / "data/3.mat").unlink()
         if damage == "other bytes":
-            (tmp_path / "data/3.mat").write_bytes(b"x" * len(SLICES["3.mat"]))
+            (tmp_path / "data/3.mat").write_bytes(b"x" * len(figshare.slices["3.mat"]))
         assert run(figshare, tmp_path) == 0
-        assert_complete(tmp_path)
+        assert_complete(figshare, tmp_path)
         assert "1 of 9 files are missing or damaged, data/3.mat among them" in capsys.readouterr().out
 
     def test_slices_that_the_article_no_longer_has_are_removed(self, figshare, tmp_path):
@@ -164,12 +109,12 @@ class TestDownload:
 
     def test_what_was_fetched_before_is_used_again(self, figshare, tmp_path):
         (tmp_path / "archives").mkdir()
-        good, bad = sorted(inner_archives())
+        good, bad = sorted(figshare.inner_archives())
         (tmp_path / "archives" / good).write_bytes(figshare.files[good])
         (tmp_path / "archives" / bad).write_bytes(b"half")
         assert run(figshare, tmp_path) == 0
-        assert f"/files/{good}" not in figshare.asked and f"/files/{bad}" in figshare.asked
-        assert_complete(tmp_path)
+        assert f"/files/{good}" not in asked(figshare) and f"/files/{bad}" in asked(figshare)
+        assert_complete(figshare, tmp_path)
 
     def test_other_files_beside_the_archives_stay(self, figshare, tmp_path):
         (tmp_path / "archives").mkdir()
@@ -182,12 +127,12 @@ class TestDownload:
         name, content = next(iter(figshare.files.items()))
         figshare.replies = {f"/files/{name}": reply, "/v2/file/download/100": (200, content)}
         assert run(figshare, tmp_path) == 0
-        assert_complete(tmp_path)
+        assert_complete(figshare, tmp_path)
 
     def test_files_that_are_no_part_of_the_dataset_are_left_out(self, figshare, tmp_path, capsys):
         figshare.files |= {"poster.pdf": b"%PDF", "../evil.zip": b"PK", ".zip": b"PK"}
         assert run(figshare, tmp_path / "raw") == 0
-        assert_complete(tmp_path / "raw")
+        assert_complete(figshare, tmp_path / "raw")
         assert "left out: 'poster.pdf'" in capsys.readouterr().out
         assert [p.name for p in tmp_path.iterdir()] == ["raw"]
 
@@ -213,14 +158,16 @@ class TestRefused:
     def test_wrong_digest(self, figshare, tmp_path):
         name = next(iter(figshare.files))
         figshare.replies = {f"/files/{name}": (200, b"something else")}
-        self.refused(
-            figshare, tmp_path, rf"{name} came with 14 bytes that have another MD5 than the article's \d+ bytes"
-        )
-        assert not (tmp_path / "archives" / name).exists()
+        self.refused(figshare, tmp_path, rf"{name} came with 14 bytes that have another MD5 than .* they were removed")
+        assert files(tmp_path) == []
+        same_length = bytes(len(figshare.files[name]))
+        figshare.replies = {f"/files/{name}": (200, same_length)}
+        self.refused(figshare, tmp_path, rf"{name} came with {len(same_length)} bytes that have another MD5")
+        assert files(tmp_path) == []
 
     @pytest.mark.parametrize(
         "reply",
-        [b"<html>", b"[]", b"{}", b'{"files": [{"name": "a.zip"}]}', b'{"files": 3}', b'{"files": []}'],
+        [b"<html>", b"[]", b"{}", b'{"files": [{"name": "a.zip"}]}', b'{"files": 3}', b'{"files": []}', b"[" * 200_000],
     )
     def test_answer_that_is_no_article(self, figshare, tmp_path, reply):
         figshare.replies = {"/v2/articles/1512427": (200, reply)}
@@ -232,6 +179,10 @@ class TestRefused:
             ({"download_url": "file:///etc/passwd"}, "is at file:///etc/passwd"),
             ({"computed_md5": "", "supplied_md5": ""}, "has no MD5"),
             ({"computed_md5": "sha256:00"}, "has no MD5"),
+            ({"size": -1}, "has -1 bytes"),
+            ({"size": 10**13}, "lists 4 files of 1000000"),
+            ({"size": "9" * 5000}, "ValueError"),
+            ({"name": "BRAINTUMORDATAPUBLIC_5-7.zip"}, "lists two files of one name"),
         ],
     )
     def test_odd_entries(self, figshare, tmp_path, change, message):
@@ -244,9 +195,9 @@ class TestRefused:
         figshare.api = "ftp://example.org"
         self.refused(figshare, tmp_path, "--api is ftp://example.org")
 
-    def test_archive_with_something_else_in_it(self, figshare, tmp_path):
-        name = list(inner_archives())[-1]
-        figshare.files[name] = zipped({"7.mat": b"", "../8.mat": b""})
+    def test_archive_with_something_else_in_it(self, figshare, tmp_path, pack):
+        name = list(figshare.inner_archives())[-1]
+        figshare.files[name] = pack({"7.mat": b"", "../8.mat": b""})
         self.refused(figshare, tmp_path / "raw", rf"{name}: '\.\./8\.mat' leads out of")
         assert files(tmp_path) == sorted(f"raw/archives/{n}" for n in figshare.files)
 
@@ -295,18 +246,49 @@ class TestNetwork:
 
     def test_empty_page(self, figshare, tmp_path):
         name = next(iter(figshare.files))
-        figshare.replies = {f"/files/{name}": (202, b"")}
+        figshare.replies = {f"/files/{name}": (200, b"")}
         self.fails(figshare, tmp_path, "answered with an empty page")
+
+    def test_cut_connections_and_a_busy_server(self, figshare, tmp_path, capsys, answers, pauses):
+        name = next(iter(figshare.files))
+        figshare.script = {
+            "/v2/articles/1512427": [answers(503), answers(200, send=100)],
+            f"/files/{name}": [answers(200, send=2000), answers(503)],
+            "/v2/file/download/100": [answers(503), answers(429)],
+        }
+        assert run(figshare, tmp_path) == 0
+        assert_complete(figshare, tmp_path)
+        assert pauses == [2, 4, 2, 4]
+        assert capsys.readouterr().out.count("trying again in") == 4
+
+    def test_a_stopped_download_goes_on_where_it_was(self, figshare, tmp_path, answers, monkeypatch):
+        name, content = next(iter(figshare.files.items()))
+        figshare.files[name] = content = content + bytes(200_000)  # as a comment that nobody reads
+        figshare.script = {f"/files/{name}": [answers(200, send=150_000)]}
+
+        def stopped(seconds: float) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt):
+            m.setattr(fetch, "PATIENCE", Patience(sleep=stopped))
+            run(figshare, tmp_path)
+        assert files(tmp_path) == [f"archives/.{name}.part"]
+        figshare.asked.clear()
+        with pytest.raises(UserError, match="damaged archive"):
+            run(figshare, tmp_path)
+        starts = [start for path, start in figshare.asked if path == f"/files/{name}"]
+        assert len(starts) == 1 and 65536 <= starts[0] <= 150_000
+        assert (tmp_path / "archives" / name).read_bytes() == content
 
     def test_what_was_fetched_stays_for_the_next_run(self, figshare, tmp_path):
         figshare.replies = {"/files/cvind.mat": (500, b"")}
         self.fails(figshare, tmp_path, "cvind.mat")
-        assert files(tmp_path / "archives") == sorted(inner_archives())
+        assert files(tmp_path / "archives") == sorted(figshare.inner_archives())
         figshare.replies.clear()
         figshare.asked.clear()
         assert run(figshare, tmp_path) == 0
-        assert not [path for path in figshare.asked if path.endswith(".zip")]
-        assert_complete(tmp_path)
+        assert not [path for path in asked(figshare) if path.endswith(".zip")]
+        assert_complete(figshare, tmp_path)
 
     def test_exit_code(self, figshare, tmp_path, capsys):
         figshare.close()
@@ -314,3 +296,49 @@ class TestNetwork:
             cli.run(lambda: run(figshare, tmp_path))
         assert e.value.code == cli.EXIT_FAILURE
         assert capsys.readouterr().err.count("\n") == 1
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+class TestDisk:
+    def fails(self, figshare, out, room):
+        with files_of_at_most(room), pytest.raises(OSError, match="too large") as e:
+            run(figshare, out)
+        return e.value.filename
+
+    def test_full_while_fetching(self, figshare, tmp_path):
+        name = next(iter(figshare.files))
+        assert self.fails(figshare, tmp_path, 500) == str(tmp_path / f"archives/.{name}.part")
+        assert files(tmp_path) == [f"archives/.{name}.part"]
+        assert run(figshare, tmp_path) == 0
+        assert_complete(figshare, tmp_path)
+
+    def test_full_while_unpacking(self, figshare, tmp_path, pack):
+        members = {"1.mat": figshare.slices["1.mat"], "README.txt": b"read me " * 10_000}
+        figshare.files = {"a.zip": pack(members)}
+        assert self.fails(figshare, tmp_path, 20_000) == str(tmp_path / ".unpacking/README.txt")
+        assert files(tmp_path) == ["archives/a.zip"]
+        figshare.asked.clear()
+        assert run(figshare, tmp_path) == 0
+        assert "/files/a.zip" not in asked(figshare)
+        assert files(tmp_path) == ["MD5SUMS", "README.txt", "data/1.mat"]
+
+    def test_full_while_writing_the_digests(self, figshare, tmp_path, pack):
+        names = [f"{n}.mat" for n in range(1, 200)]
+        figshare.files = {f"{i}.zip": pack(dict.fromkeys(names[i::8], b"")) for i in range(8)}
+        assert self.fails(figshare, tmp_path, 6000) == str(tmp_path / ".MD5SUMS.part")
+        assert files(tmp_path) == sorted(f"archives/{name}" for name in figshare.files)
+
+    def test_no_place_to_write_to(self, figshare, tmp_path):
+        (tmp_path / "file").write_text("")
+        with pytest.raises(UserError, match=r"file/raw cannot be written to \(Not a directory\). Give another --out"):
+            run(figshare, tmp_path / "file/raw")
+        assert figshare.asked == []

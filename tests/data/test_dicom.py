@@ -1,0 +1,278 @@
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from PIL import Image
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.sequence import Sequence
+
+from unet_jax.data import dicom
+from unet_jax.data.image_io import ImageError, find_images, read_image, read_scan, silent_readers
+
+RAMP = np.arange(20 * 17).reshape(20, 17)
+"""Not square, no symmetry, over 255: a transposed, mirrored or truncated picture differs from it."""
+
+EXPLICIT, IMPLICIT, DEFLATED, BIG = (f"1.2.840.10008.1.2{end}" for end in (".1", "", ".1.99", ".2"))
+JPEG, JPEG_LOSSLESS, JPEG_LS, JPEG_2000, HTJ2K = (f"1.2.840.10008.1.2.4.{n}" for n in (50, 70, 80, 90, 201))
+
+
+def dicom_file(path: Path, stored: np.ndarray, syntax: str = EXPLICIT, **changes) -> Path:
+    """A grey slice; each change is the value of an element, or None to leave it out."""
+    elements = {
+        "SOPClassUID": "1.2.840.10008.5.1.4.1.1.4",
+        "SOPInstanceUID": "1.2.3",
+        "Modality": "MR",
+        "SamplesPerPixel": 1,
+        "PhotometricInterpretation": "MONOCHROME2",
+        "Rows": stored.shape[0],
+        "Columns": stored.shape[1],
+        "BitsAllocated": 8 * stored.dtype.itemsize,
+        "BitsStored": 8 * stored.dtype.itemsize,
+        "HighBit": 8 * stored.dtype.itemsize - 1,
+        "PixelRepresentation": int(stored.dtype.kind == "i"),
+        "PixelData": stored.astype(stored.dtype.newbyteorder(">" if syntax == BIG else "<")).tobytes(),
+    }
+    elements.update(changes)
+    data = Dataset()
+    for name, value in elements.items():
+        if value is not None:
+            setattr(data, name, value + bytes(len(value) % 2) if name == "PixelData" else value)
+    if "PixelData" in data:
+        data["PixelData"].VR = "OB" if stored.dtype.itemsize == 1 else "OW"
+        data["PixelData"].is_undefined_length = syntax.startswith("1.2.840.10008.1.2.4")
+    data.file_meta = FileMetaDataset()
+    data.file_meta.TransferSyntaxUID = syntax
+    data.save_as(path, enforce_file_format=True)
+    return path
+
+
+def same(path: Path, expected: np.ndarray) -> None:
+    with silent_readers():
+        image = read_image(path)
+    assert image.dtype == expected.dtype
+    assert image.flags.c_contiguous and image.dtype.isnative
+    np.testing.assert_array_equal(image, expected)
+
+
+def refused(path: Path, reason: str) -> None:
+    with pytest.raises(ImageError) as e, silent_readers():
+        read_scan(path)
+    assert e.value.path == path
+    assert reason in e.value.reason
+    assert "\n" not in str(e.value)
+
+
+class TestPixels:
+    @pytest.mark.parametrize("syntax", [EXPLICIT, IMPLICIT, DEFLATED, BIG])
+    @pytest.mark.parametrize("dtype", ["u1", "i1", "u2", "i2", "u4", "i4"])
+    def test_every_type(self, tmp_path, dtype, syntax):
+        image = ((RAMP - 100) * (190 if np.dtype(dtype).itemsize > 1 else 1)).astype(dtype)
+        same(dicom_file(tmp_path / "a.dcm", image, syntax), image)
+
+    def test_odd_number_of_bytes_is_padded(self, tmp_path):
+        image = np.arange(17 * 19).reshape(17, 19).astype(np.uint8)
+        same(dicom_file(tmp_path / "a.dcm", image), image)
+
+    def test_bits_beside_the_value_are_dropped_and_its_sign_is_extended(self, tmp_path):
+        # Twelve bits, and an overlay in the four above.
+        overlay = (RAMP % 16 << 12).astype(np.uint16)
+        unsigned = (RAMP * 12).astype(np.uint16)
+        same(dicom_file(tmp_path / "a.dcm", unsigned | overlay, BitsStored=12, HighBit=11), unsigned)
+        signed = (RAMP * 12 - 2048).astype(np.int16)
+        stored = (signed & 0xFFF).astype(np.int16) | overlay.view(np.int16)
+        same(dicom_file(tmp_path / "b.dcm", stored, BitsStored=12, HighBit=11), signed)
+
+    @pytest.mark.parametrize("name", ["a.dcm", "a.DICOM", "IM0001", "1.2.840.113619.2.5"])
+    def test_names(self, tmp_path, name):
+        image = RAMP.astype(np.uint16)
+        same(dicom_file(tmp_path / name, image), image)
+        assert find_images(tmp_path / name) == [Path(name)]
+
+    def test_spacing(self, tmp_path):
+        image = RAMP.astype(np.uint16)
+        for changes, expected in (
+            ({}, None),
+            ({"PixelSpacing": [0.5, 0.25]}, (0.5, 0.25)),
+            ({"ImagerPixelSpacing": [0.2, 0.3]}, (0.2, 0.3)),
+            ({"PixelSpacing": [0.5, 0.25], "ImagerPixelSpacing": [0.2, 0.3]}, (0.5, 0.25)),
+            ({"PixelSpacing": [0, 0.25]}, None),
+            ({"PixelSpacing": [-1, 1]}, None),
+            ({"PixelSpacing": 0.5}, None),
+        ):
+            assert read_scan(dicom_file(tmp_path / "a.dcm", image, **changes)).spacing == expected
+
+
+class TestModality:
+    @pytest.mark.parametrize(
+        ("slope", "intercept", "expected"),
+        [
+            (1, 0, RAMP.astype(np.int16)),
+            (1, -1024, (RAMP - 1024).astype(np.int32)),
+            (-2, 7, (7 - 2 * RAMP).astype(np.int32)),
+            (0.5, 0.25, (RAMP / 2 + 0.25).astype(np.float32)),
+            (70000, 0, (RAMP.astype(np.int64) * 70000)),  # of int16, whose largest value would leave 32 bits
+        ],
+    )
+    def test_slope_and_intercept(self, tmp_path, slope, intercept, expected):
+        stored = RAMP.astype(np.int16)
+        same(dicom_file(tmp_path / "a.dcm", stored, RescaleSlope=slope, RescaleIntercept=intercept), expected)
+
+    def test_8_bits_that_are_scaled_are_measurements(self, tmp_path):
+        stored = (RAMP % 256).astype(np.uint8)
+        expected = (RAMP % 256 * 3 + 1).astype(np.float32)
+        same(dicom_file(tmp_path / "a.dcm", stored, RescaleSlope=3, RescaleIntercept=1), expected)
+
+    def test_white_is_zero(self, tmp_path):
+        inverted = {"PhotometricInterpretation": "MONOCHROME1"}
+        stored = RAMP.astype(np.uint16)
+        same(dicom_file(tmp_path / "a.dcm", stored, **inverted), (65535 - RAMP).astype(np.uint16))
+        twelve = {"BitsStored": 12, "HighBit": 11}
+        same(dicom_file(tmp_path / "b.dcm", stored, **inverted, **twelve), (4095 - RAMP).astype(np.uint16))
+        same(dicom_file(tmp_path / "c.dcm", stored.astype(np.int16), **inverted), (-1 - RAMP).astype(np.int16))
+        # From 0 to 4095 stored, so from 10 to 8200 scaled; the darkest is 0 stored.
+        scaled = dicom_file(tmp_path / "d.dcm", stored, RescaleSlope=2, RescaleIntercept=10, **inverted, **twelve)
+        same(scaled, (8200 - 2 * RAMP).astype(np.int32))
+
+    @pytest.mark.parametrize("kind", ["MONOCHROME2", "MONOCHROME1"])
+    def test_lookup_table(self, tmp_path, kind):
+        table = Dataset()
+        table.add_new("LUTDescriptor", "SS", [4, -1, 16])  # four entries, the first for -1 and below
+        table.add_new("LUTData", "US", [500, 100, 300, 200])
+        table.ModalityLUTType = "US"
+        stored = np.resize(np.array([-2, -1, 0, 1, 2, 3, 9], np.int16), (20, 17))
+        expected = np.resize(np.array([500, 500, 100, 300, 200, 200, 200], np.uint16), (20, 17))
+        changes = {"ModalityLUTSequence": Sequence([table]), "PhotometricInterpretation": kind}
+        path = dicom_file(tmp_path / "a.dcm", stored, **changes)
+        same(path, 65535 - expected if kind == "MONOCHROME1" else expected)
+
+    @pytest.mark.parametrize("slope", [0, "nan", "inf"])
+    def test_no_slope_at_all(self, tmp_path, slope):
+        path = dicom_file(tmp_path / "a.dcm", RAMP.astype(np.int16), RescaleSlope="1234567")
+        path.write_bytes(path.read_bytes().replace(b"1234567 ", str(slope).encode().ljust(8)))
+        refused(path, "has a rescale slope of")
+
+
+class TestCompressed:
+    def test_rle(self, tmp_path):
+        image = (RAMP * 190).astype(np.uint16)
+        data = pydicom.dcmread(dicom_file(tmp_path / "a.dcm", image))
+        data.compress(pydicom.uid.RLELossless, encoding_plugin="pydicom")
+        data.save_as(tmp_path / "b.dcm")
+        same(tmp_path / "b.dcm", image)
+
+    def test_jpeg(self, tmp_path):
+        grey = np.add.outer(np.arange(32), np.arange(24)).astype(np.uint8) * 4
+        coded = BytesIO()
+        Image.fromarray(grey).save(coded, "JPEG", quality=95)
+        path = dicom_file(tmp_path / "a.dcm", grey, JPEG, PixelData=encapsulate([coded.getvalue()]))
+        image = read_image(path)
+        assert image.dtype == np.uint8 and np.abs(image.astype(int) - grey).max() <= 6
+
+    def test_jpeg_2000(self, tmp_path):
+        image, coded = (RAMP * 190).astype(np.uint16), BytesIO()
+        Image.fromarray(image).save(coded, "JPEG2000", irreversible=False)
+        start = coded.getvalue().index(b"\xff\x4f\xff\x51")  # the codestream without its file's boxes
+        pixels = encapsulate([coded.getvalue()[start:]])
+        same(dicom_file(tmp_path / "a.dcm", image, JPEG_2000, PixelData=pixels), image)
+
+    @pytest.mark.parametrize(
+        ("syntax", "name", "packages"),
+        [
+            (JPEG_LOSSLESS, "JPEG Lossless", "pylibjpeg pylibjpeg-libjpeg"),
+            (JPEG_LS, "JPEG-LS Lossless", "pylibjpeg pylibjpeg-libjpeg"),
+            (HTJ2K, "High-Throughput JPEG 2000", "pylibjpeg pylibjpeg-openjpeg"),
+        ],
+    )
+    def test_what_nothing_decodes_names_the_package(self, tmp_path, monkeypatch, syntax, name, packages):
+        monkeypatch.setattr(pydicom.pixels.get_decoder(syntax), "_available", {})
+        path = dicom_file(tmp_path / "a.dcm", RAMP.astype(np.uint16), syntax, PixelData=encapsulate([b"abcd"]))
+        refused(path, f"is compressed as {name}")
+        refused(path, f"pip install {packages}")
+
+    def test_video_is_unknown(self, tmp_path):
+        path = dicom_file(
+            tmp_path / "a.dcm", RAMP.astype(np.uint8), "1.2.840.10008.1.2.4.100", PixelData=encapsulate([b"abcd"])
+        )
+        refused(path, "is compressed as MPEG2")
+
+    def test_damaged(self, tmp_path):
+        path = dicom_file(tmp_path / "a.dcm", RAMP.astype(np.uint8), JPEG, PixelData=encapsulate([b"abcd"]))
+        refused(path, "cannot be decoded as JPEG Baseline")
+
+
+class TestRefused:
+    @pytest.mark.parametrize(
+        ("changes", "reason"),
+        [
+            ({"NumberOfFrames": 3, "PixelData": bytes(3 * 680)}, "holds 3 frames; expected one slice a file"),
+            ({"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}, "is in colour (RGB)"),
+            ({"PhotometricInterpretation": "PALETTE COLOR"}, "is in colour (PALETTE COLOR)"),
+            ({"BitsAllocated": 1}, "has 1 bits a pixel"),
+            ({"BitsStored": 17, "HighBit": 16}, "has values of 17 bits up to bit 16"),
+            ({"BitsStored": 12, "HighBit": 15}, "has values of 12 bits up to bit 15"),
+            ({"Rows": 15}, "is 15x17 pixels; expected sides of 16 to 8192"),
+            ({"Columns": 60000}, "is 20x60000 pixels"),
+            ({"Rows": 8192, "Columns": 8192}, "holds 680 bytes of pixels; its header says 134217728"),
+            ({"Rows": 16}, "holds 680 bytes of pixels; its header says 544"),
+            ({"PixelData": None}, "holds no pixels"),
+            ({"Rows": None, "Columns": None, "PixelData": None}, "holds no picture"),
+        ],
+    )
+    def test_what_is_no_grey_slice(self, tmp_path, changes, reason):
+        refused(dicom_file(tmp_path / "a.dcm", RAMP.astype(np.uint16), **changes), reason)
+
+    def test_no_dicom(self, tmp_path):
+        (tmp_path / "a.dcm").write_text("hello")
+        refused(tmp_path / "a.dcm", "is no DICOM file")
+
+    def test_size_is_checked_before_reading(self, tmp_path, monkeypatch):
+        path = dicom_file(tmp_path / "a.dcm", RAMP.astype(np.uint16))
+        monkeypatch.setattr(dicom, "MAX_BYTES", 1000)
+        refused(path, "expected at most 1000 for one slice")
+
+    def test_deflated_bombs_are_not_inflated(self, tmp_path, monkeypatch):
+        path = dicom_file(tmp_path / "a.dcm", np.zeros((4000, 4000), np.uint16), DEFLATED)
+        assert path.stat().st_size < 10**5
+        monkeypatch.setattr(dicom, "MAX_INFLATED_BYTES", 10**7)
+        refused(path, "unpacks to over 10000000 bytes")
+
+    def test_cut_off_wherever(self, tmp_path):
+        path = dicom_file(tmp_path / "a.dcm", RAMP.astype(np.uint16), PixelSpacing=[1, 1])
+        whole = path.read_bytes()
+        for length in [0, 3, 131, 133, *range(140, len(whole) - 1, 23), len(whole) - 1]:
+            path.write_bytes(whole[:length])
+            refused(path, "")
+
+    @pytest.mark.parametrize("syntax", [EXPLICIT, IMPLICIT, JPEG])
+    def test_garbled_files_are_read_or_refused_and_nothing_else(self, tmp_path, syntax):
+        rng = np.random.default_rng(1)
+        grey, coded = rng.integers(0, 256, (24, 24), np.uint8), BytesIO()
+        Image.fromarray(grey).save(coded, "JPEG")
+        changes = {"PixelData": encapsulate([coded.getvalue()])} if syntax == JPEG else {}
+        path = dicom_file(tmp_path / "a.dcm", grey, syntax, RescaleSlope=2, PixelSpacing=[1, 1], **changes)
+        whole = np.frombuffer(path.read_bytes(), np.uint8)
+        failures = 0
+        with silent_readers():
+            for _ in range(150):
+                garbled = whole.copy()
+                garbled[rng.integers(128, len(whole) if syntax == JPEG else 560, 4)] = rng.integers(0, 256, 4)
+                path.write_bytes(garbled.tobytes())
+                try:
+                    read_image(path)
+                except ImageError:
+                    failures += 1
+        assert failures
+
+
+class TestFind:
+    def test_dicom_without_a_suffix_in_a_folder(self, tmp_path):
+        image = RAMP.astype(np.uint16)
+        (tmp_path / "s").mkdir()
+        for name in ("s/IM1", "s/1.2.840.5", "a.dcm", "s/DICOMDIR", "s/notes.txt"):
+            dicom_file(tmp_path / name, image)
+        (tmp_path / "s/README").write_text("no picture")
+        (tmp_path / "s/short").write_text("")
+        assert [p.as_posix() for p in find_images(tmp_path)] == ["a.dcm", "s/1.2.840.5", "s/IM1"]

@@ -1,0 +1,301 @@
+import gzip
+import struct
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from unet_jax.data import nifti
+from unet_jax.data.image_io import ImageError, read_image, silent_readers
+from unet_jax.data.nifti import count_slices, open_volume
+
+SHAPE = (16, 18, 20)
+RAMP = np.arange(np.prod(SHAPE)).reshape(SHAPE)
+"""No two sides alike, no symmetry."""
+AFFINE = np.array([[0.5, 0, 0, -7], [0, 0.75, 0, 8], [0, 0, 3, 9], [0, 0, 0, 1]])
+
+
+def nifti_file(path: Path, stored: np.ndarray, affine=AFFINE, kind=nib.Nifti1Image, **fields) -> Path:
+    """A volume; each field is one of its header."""
+    image = kind(stored, affine, dtype=stored.dtype)
+    for name, value in fields.items():
+        image.header[name] = value
+    nib.save(image, path)
+    return path
+
+
+def patched(path: Path, **changes: bytes) -> Path:
+    """A `.nii` with bytes changed at offsets: `at_112=b"..."`."""
+    raw = bytearray(path.read_bytes())
+    for name, value in changes.items():
+        at = int(name.removeprefix("at_"))
+        raw[at : at + len(value)] = value
+    path.write_bytes(raw)
+    return path
+
+
+def refused(path: Path, reason: str, **options) -> None:
+    with pytest.raises(ImageError) as e, silent_readers():
+        open_volume(path, **options)
+    assert e.value.path == path
+    assert reason in e.value.reason
+    assert "\n" not in str(e.value)
+
+
+class TestRead:
+    @pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".NII"])
+    @pytest.mark.parametrize("dtype", ["u1", "i1", "u2", "i2", "u4", "i4", "i8", "f4", "f8"])
+    def test_every_type(self, tmp_path, dtype, suffix):
+        values = ((RAMP - 100) * (3 if np.dtype(dtype).itemsize > 1 else 1)).astype(dtype)
+        volume = open_volume(nifti_file(tmp_path / f"a{suffix}", values), axis=2)
+        assert len(volume) == 20 and volume.shape == (16, 18)
+        for i in (0, 7, 19):
+            image = volume.read(i)
+            assert image.dtype == values.dtype and image.flags.c_contiguous
+            np.testing.assert_array_equal(image, values[:, :, i])
+
+    @pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+    def test_both_versions_in_big_endian(self, tmp_path, kind):
+        values = RAMP.astype(">i2")
+        image = kind(values, AFFINE, kind.header_class(endianness=">"))
+        image.set_data_dtype(">i2")
+        nib.save(image, tmp_path / "a.nii")
+        np.testing.assert_array_equal(open_volume(tmp_path / "a.nii", axis=0).read(3), RAMP[3])
+
+    @pytest.mark.parametrize(
+        ("axis", "expected", "spacing"),
+        [(0, RAMP[5], (0.75, 3)), (1, RAMP[:, 5], (0.5, 3)), (2, RAMP[:, :, 5], (0.5, 0.75))],
+    )
+    def test_slices_are_as_stored_along_each_axis(self, tmp_path, axis, expected, spacing):
+        volume = open_volume(nifti_file(tmp_path / "a.nii", RAMP.astype(np.int16)), axis=axis)
+        assert len(volume) == SHAPE[axis] and volume.shape == expected.shape
+        np.testing.assert_array_equal(volume.read(5), expected)
+        assert volume.spacing == pytest.approx(spacing)
+
+    @pytest.mark.parametrize(
+        ("shape", "axis"),
+        [
+            ((5, 20, 20), 0),
+            ((20, 5, 20), 1),
+            ((20, 20, 5), 2),
+            ((20, 20, 20), 2),
+            ((16, 16, 20), 1),
+            ((20, 20), 2),
+            ((20, 20, 1, 1), 2),
+        ],
+    )
+    def test_default_axis_has_the_fewest_slices(self, tmp_path, shape, axis):
+        path = nifti_file(tmp_path / "a.nii", np.arange(np.prod(shape)).reshape(shape).astype(np.int16))
+        assert open_volume(path).axis == axis
+        assert count_slices(path) == len(open_volume(path))
+
+    @pytest.mark.parametrize(
+        ("slope", "inter", "expected"),
+        [
+            (2, -3, (RAMP * 2 - 3).astype(np.int32)),
+            (0.5, 1.25, (RAMP * 0.5 + 1.25).astype(np.float32)),
+            (0, 5, RAMP.astype(np.int16)),  # a slope of 0 says that there is none
+        ],
+    )
+    def test_scaling(self, tmp_path, slope, inter, expected):
+        path = patched(nifti_file(tmp_path / "a.nii", RAMP.astype(np.int16)), at_112=struct.pack("<ff", slope, inter))
+        image = open_volume(path).read(4)
+        assert image.dtype == expected.dtype
+        np.testing.assert_array_equal(image, expected[4])
+
+    @pytest.mark.parametrize(
+        ("unit", "spacing"), [(2, (0.75, 3)), (0, (0.75, 3)), (1, (750, 3000)), (3, (0.00075, 0.003)), (7, None)]
+    )
+    def test_spacing_is_in_millimetres(self, tmp_path, unit, spacing):
+        volume = open_volume(nifti_file(tmp_path / "a.nii", RAMP.astype(np.int16), xyzt_units=unit))
+        assert volume.spacing == (None if spacing is None else pytest.approx(spacing))
+
+    def test_a_volume_is_no_slice(self, tmp_path):
+        path = nifti_file(tmp_path / "a.nii.gz", RAMP.astype(np.int16))
+        with pytest.raises(ImageError, match="is a volume"):
+            read_image(path)
+
+
+class TestUpright:
+    @pytest.mark.parametrize(
+        "axes", ["RAS", "LPS", "LAS", "RPI", "ASR", "PSL", "SLA", "IRP", "ARS", "SAR", "PIR", "AIL", "RSA", "LIP"]
+    )
+    @pytest.mark.parametrize("axis", [0, 1, 2])
+    def test_however_it_is_stored(self, tmp_path, axes, axis):
+        # A volume of known directions is stored along `axes`, with a tilt that leaves them the nearest ones.
+        known = nib.Nifti1Image(RAMP.astype(np.int16), AFFINE)
+        turn = nib.orientations.ornt_transform(
+            nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(axes)
+        )
+        stored = known.as_reoriented(turn)
+        tilt = np.eye(4)
+        tilt[1:3, 1:3] = [[np.cos(0.2), -np.sin(0.2)], [np.sin(0.2), np.cos(0.2)]]
+        path = nifti_file(tmp_path / "a.nii", np.asarray(stored.dataobj), tilt @ stored.affine)
+        volume = open_volume(path, axis=axis, upright=True)
+        direction = axes[axis]
+        along = {"R": 0, "L": 0, "A": 1, "P": 1, "S": 2, "I": 2}[direction]
+        for i in (0, 5):
+            at = i if direction in "RAS" else SHAPE[along] - 1 - i
+            # Of the known volume: superior, or else anterior, first; right, or else anterior, on the left.
+            expected = np.take(RAMP, at, along)[::-1, ::-1].T
+            np.testing.assert_array_equal(volume.read(i), expected)
+            np.testing.assert_array_equal(volume.back(expected), np.asarray(stored.dataobj)[volume.at(i)])
+
+    def test_a_file_that_does_not_tell_is_refused(self, tmp_path):
+        path = patched(nifti_file(tmp_path / "a.nii", RAMP.astype(np.int16)), at_252=bytes(4))
+        assert len(open_volume(path)) == 16
+        refused(path, "does not tell how it lies", upright=True)
+
+
+class TestWrite:
+    @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+    @pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+    @pytest.mark.parametrize("shape", [SHAPE, (16, 18), (*SHAPE, 1), (16, 18, 1)])
+    def test_shape_and_affine_are_the_volume_s(self, tmp_path, shape, kind, dtype):
+        oblique = AFFINE.copy()
+        oblique[:3, :3] = AFFINE[:3, :3] @ np.array([[0.8, -0.6, 0], [0.6, 0.8, 0], [0, 0, 1]])
+        size = int(np.prod(shape))
+        path = nifti_file(tmp_path / "a.nii", np.arange(size).reshape(shape).astype(np.int16), oblique, kind)
+        original, volume = nib.load(path), open_volume(path)
+        values = volume.empty(dtype)
+        values[:] = (np.arange(size).reshape(values.shape) % 2).astype(dtype)
+        volume.write(tmp_path / "b.nii.gz", values)
+        written = nib.load(tmp_path / "b.nii.gz")
+        assert type(written) is kind and written.shape == shape and written.get_data_dtype() == dtype
+        np.testing.assert_array_equal(written.affine, original.affine)
+        assert written.header.get_zooms() == original.header.get_zooms()
+        for name in ("sform_code", "qform_code", "xyzt_units"):
+            assert written.header[name] == original.header[name]
+        np.testing.assert_array_equal(np.asarray(written.dataobj).reshape(values.shape), values)
+
+    def test_only_the_qform(self, tmp_path):
+        path = nifti_file(tmp_path / "a.nii", RAMP.astype(np.int16), sform_code=0, qform_code=1)
+        volume = open_volume(path)
+        volume.write(tmp_path / "b.nii.gz", volume.empty(np.uint8))
+        written = nib.load(tmp_path / "b.nii.gz")
+        np.testing.assert_array_equal(written.affine, nib.load(path).affine)
+        assert int(written.header["qform_code"]) == 1 and int(written.header["sform_code"]) == 0
+
+    def test_scaling_does_not_apply_to_the_mask(self, tmp_path):
+        path = patched(nifti_file(tmp_path / "a.nii", RAMP.astype(np.int16)), at_112=struct.pack("<ff", 2, 100))
+        volume = open_volume(path)
+        values = volume.empty(np.uint8)
+        values[3] = 1
+        volume.write(tmp_path / "b.nii.gz", values)
+        np.testing.assert_array_equal(nib.load(tmp_path / "b.nii.gz").get_fdata(), values)
+
+    def test_whose_volume_it_is_is_not_written(self, tmp_path):
+        image = nib.Nifti1Image(RAMP.astype(np.int16), AFFINE)
+        image.header["descrip"] = image.header["aux_file"] = image.header["db_name"] = b"Jane Roe"
+        image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"Jane Roe"))
+        nib.save(image, tmp_path / "a.nii")
+        assert (tmp_path / "a.nii").read_bytes().count(b"Jane Roe") == 4
+        volume = open_volume(tmp_path / "a.nii")
+        volume.write(tmp_path / "b.nii.gz", volume.empty(np.uint8))
+        assert b"Jane" not in gzip.decompress((tmp_path / "b.nii.gz").read_bytes())
+
+    def test_the_same_bytes_each_time(self, tmp_path):
+        volume = open_volume(nifti_file(tmp_path / "a.nii", RAMP.astype(np.int16)))
+        for name in ("b.nii.gz", "c.nii.gz"):
+            volume.write(tmp_path / name, volume.empty(np.float32))
+        assert (tmp_path / "b.nii.gz").read_bytes() == (tmp_path / "c.nii.gz").read_bytes()
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["a.nii", "b.nii.gz", "c.nii.gz"]
+
+
+class TestRefused:
+    @pytest.mark.parametrize(
+        ("values", "reason"),
+        [
+            (np.zeros((16, 16, 4, 2), np.int16), "has shape (16, 16, 4, 2); expected one volume"),
+            (np.zeros(300, np.int16), "has shape (300,); expected one volume"),
+            (np.zeros((15, 16, 3), np.int16), "is 15x16 pixels; expected sides of 16"),
+            (np.zeros((5, 4, 300), np.int16), "is 5x300 pixels"),
+            (np.zeros((16, 16, 3), np.complex64), "holds complex64"),
+            (np.zeros((16, 16, 3), [("R", "u1"), ("G", "u1"), ("B", "u1")]), "holds ["),
+            (np.where(RAMP == 7, np.nan, RAMP), "not a number"),
+            (np.where(RAMP == 7, -np.inf, RAMP), "infinite"),
+            (np.where(RAMP == 7, 1e31, RAMP), "beyond 1e+30"),
+        ],
+    )
+    def test_what_is_no_volume(self, tmp_path, values, reason):
+        refused(nifti_file(tmp_path / "a.nii", values), reason)
+
+    def test_scaled_out_of_range(self, tmp_path):
+        path = nifti_file(tmp_path / "a.nii", RAMP.astype(np.int16))
+        refused(patched(path, at_112=struct.pack("<ff", 1e30, 0)), "beyond 1e+30")
+
+    @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+    @pytest.mark.parametrize("content", [b"", b"hello", bytes(400), b"\x1f\x8b" + bytes(200)])
+    def test_no_nifti(self, tmp_path, name, content):
+        (tmp_path / name).write_bytes(content)
+        refused(tmp_path / name, "")
+
+    def test_absent(self, tmp_path):
+        refused(tmp_path / "a.nii", "No such file")
+        assert count_slices(tmp_path / "a.nii") == 1
+
+    @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+    def test_cut_off_wherever(self, tmp_path, suffix):
+        path = nifti_file(tmp_path / f"a{suffix}", np.random.default_rng(0).integers(0, 999, SHAPE).astype(np.int16))
+        whole = path.read_bytes()
+        for length in (3, 100, 347, 352, 360, len(whole) // 2, len(whole) - 9):
+            path.write_bytes(whole[:length])
+            refused(path, "")
+
+    def test_a_wrong_checksum(self, tmp_path):
+        path = nifti_file(tmp_path / "a.nii.gz", RAMP.astype(np.int16))
+        raw = bytearray(path.read_bytes())
+        raw[-6] ^= 1
+        path.write_bytes(raw)
+        refused(path, "CRC check failed")
+
+    def test_a_tail_that_does_not_end(self, tmp_path):
+        path = nifti_file(tmp_path / "a.nii", RAMP.astype(np.int16))
+        (tmp_path / "a.nii.gz").write_bytes(gzip.compress(path.read_bytes() + bytes(100)))
+        assert len(open_volume(tmp_path / "a.nii.gz")) == 16
+        (tmp_path / "a.nii.gz").write_bytes(gzip.compress(path.read_bytes() + bytes(2**21)))
+        refused(tmp_path / "a.nii.gz", "goes on for 1048576 bytes and more")
+
+    def test_a_header_that_promises_too_much_costs_no_memory(self, tmp_path):
+        small = nifti_file(tmp_path / "a.nii", RAMP.astype(np.int16))
+        # 8192 x 8192 x 20 voxels of 16 bits fill 2.5 GiB, and 8192 x 8192 x 3 would be allowed if they were there.
+        refused(patched(small, at_42=struct.pack("<hh", 8192, 8192)), "takes 2684354560 bytes; expected at most")
+        refused(patched(small, at_46=struct.pack("<h", 3)), "is too short for the 402653184 bytes")
+        (tmp_path / "a.nii.gz").write_bytes(gzip.compress(small.read_bytes()))
+        refused(tmp_path / "a.nii.gz", "is too short for the 402653184 bytes")
+
+    def test_extensions_that_would_fill_the_memory(self, tmp_path):
+        start = nifti_file(tmp_path / "a.nii", RAMP.astype(np.int16)).read_bytes()[:348]
+        start = start[:108] + struct.pack("<f", 2e9) + start[112:]
+        bomb = gzip.compress(start + b"\1\0\0\0" + struct.pack("<ii", 1999999488, 6) + bytes(10**6))
+        (tmp_path / "a.nii.gz").write_bytes(bomb)
+        refused(tmp_path / "a.nii.gz", "has a header of 2e+09 bytes")
+
+    def test_size_is_bounded(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(nifti, "MAX_BYTES", 1000)
+        refused(nifti_file(tmp_path / "a.nii", RAMP.astype(np.int16)), "takes 11520 bytes; expected at most 1000")
+
+    @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+    def test_garbled_files_are_read_or_refused_and_nothing_else(self, tmp_path, suffix):
+        path, rng = tmp_path / f"a{suffix}", np.random.default_rng(1)
+        whole = np.frombuffer(nifti_file(tmp_path / "b.nii", RAMP.astype(np.int16)).read_bytes(), np.uint8)
+        failures = 0
+        with silent_readers():
+            for _ in range(150):
+                garbled = whole.copy()
+                garbled[rng.integers(0, 348, 4)] = rng.integers(0, 256, 4)
+                path.write_bytes(gzip.compress(garbled.tobytes()) if suffix == ".nii.gz" else garbled.tobytes())
+                try:
+                    volume = open_volume(path, upright=True)
+                    volume.read(0)
+                    volume.write(tmp_path / "c.nii.gz", volume.empty(np.uint8))
+                except ImageError:
+                    failures += 1
+        assert failures
+
+    def test_odd_headers_are_silent(self, tmp_path, capfd):
+        path = patched(nifti_file(tmp_path / "a.nii", RAMP.astype(np.int16)), at_80=struct.pack("<f", -0.5))
+        with silent_readers():
+            assert open_volume(path).spacing == pytest.approx((0.75, 3))
+        assert capfd.readouterr() == ("", "")

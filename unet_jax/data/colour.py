@@ -1,0 +1,41 @@
+"""Colour to grey."""
+
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Shaped
+
+BAND = 256
+"""Rows at a time: the channels of a large picture in floating point take gigabytes."""
+
+
+def to_grey(height: int, band: Callable[[slice], Shaped[np.ndarray, "rows w channels"]]) -> Shaped[np.ndarray, "h w"]:
+    """A colour picture as grey: the channel itself where the three are equal everywhere, else the luma of BT.601.
+
+    Args:
+        height: of the picture.
+        band: gives these rows of it: red, green, blue, and what does not matter.
+
+    Returns:
+        In the picture's own type, or luma in the smallest of float32 and float64 that holds every value of that.
+    """
+    bands = [slice(start, start + BAND) for start in range(0, height, BAND)]
+    if all(_is_grey(band(rows)) for rows in bands):
+        return np.concatenate([band(rows)[..., 0] for rows in bands])
+    return np.concatenate([_luma(band(rows)) for rows in bands])
+
+
+def as_float(array: Shaped[np.ndarray, "*shape"]) -> Shaped[np.ndarray, "*shape"]:
+    """In the smallest of float32 and float64 that holds every value of the array's type."""
+    return array.astype(np.result_type(array.dtype, np.float32), copy=False)
+
+
+def _is_grey(colours: np.ndarray) -> bool:
+    red, green, blue = (colours[..., i] for i in range(3))
+    return np.array_equal(red, green) and np.array_equal(green, blue)
+
+
+def _luma(colours: np.ndarray) -> np.ndarray:
+    red, green, blue = (as_float(colours[..., i]) for i in range(3))
+    # 0.299 red + 0.587 green + 0.114 blue, in the form that leaves grey pixels exactly as they are.
+    return green + 0.299 * (red - green) + 0.114 * (blue - green)
