@@ -30,6 +30,7 @@ class ConvertOptions(ConvertConfig):
 def main(argv: Sequence[str] | None = None) -> int:
     options = cli.parse(ConvertOptions, "convert", argv)
     from unet_jax.data import arrays
+    from unet_jax.data.integrity import check_rows
 
     start = time.perf_counter()
     try:
@@ -53,6 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{counts['rejected']} bad files left out: {options.out / 'rejected.csv'}")
     if not dataset.folds.any():
         print("No folds (no cvind.mat with the slices): --split.kind official will not work on this dataset.")
+    report = check_rows(dataset)
+    print(report.verdict() + (f" They are shown by python -m unet_jax.check {options.raw}" if report.findings else ""))
     print(f"Dataset: {options.out}")
     print(f"Next:    python -m unet_jax.train --workdir runs/b --data {options.out}")
     return 0

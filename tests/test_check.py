@@ -1,0 +1,55 @@
+"""The door: what it prints and writes, and its exit codes; and the line that `convert` prints."""
+
+import json
+
+import pytest
+
+from unet_jax import check, cli, convert
+
+
+def run(*argv, door=check):
+    """The exit code of the command, as `python -m` would leave with it."""
+    with pytest.raises(SystemExit) as left:
+        cli.run(lambda: door.main([str(a) for a in argv]))
+    return left.value.code
+
+
+def test_the_phantom_is_clean_raw_and_converted(raw_phantom, tiny_data, capsys):
+    for data in (raw_phantom, tiny_data):
+        assert run(data) == 0
+        printed = capsys.readouterr().out
+        assert printed.startswith(f"{data}: ") and "NOTE: the published dataset" in printed
+        assert printed.endswith("Check: no errors, no warnings.\n")
+
+
+def test_warnings_leave_with_0_and_errors_with_2(raw_phantom, tmp_path, capsys):
+    (tmp_path / "data").mkdir()
+    for number in (1, 2):
+        (tmp_path / "data" / f"{number}.mat").write_bytes((raw_phantom / "data" / f"{number}.mat").read_bytes())
+    assert run(tmp_path, "--json", tmp_path / "report.json", "--workers", 1) == 0
+    assert "fold-missing" in capsys.readouterr().out
+    assert json.loads((tmp_path / "report.json").read_text())["warnings"] == 1
+    (tmp_path / "data" / "2.mat").write_bytes(b"")
+    assert run(tmp_path, "--json", tmp_path / "report.json", "--workers", 1) == 2
+    assert "unreadable-file" in capsys.readouterr().out
+    content = json.loads((tmp_path / "report.json").read_text())
+    assert content["errors"] == 1 and content["findings"][0]["detail"] == "an empty file"
+
+
+@pytest.mark.parametrize("wrong", [["absent"], [], ["absent", "--workers", "x"], [".", "--json", "absent/report.json"]])
+def test_wrong_usage_leaves_with_2(tmp_path, monkeypatch, capsys, wrong):
+    monkeypatch.chdir(tmp_path)
+    assert run(*wrong) == 2
+    assert capsys.readouterr().out == "" and list(tmp_path.iterdir()) == []
+
+
+def test_convert_says_what_check_would(raw_phantom, tmp_path, capsys):
+    (tmp_path / "raw").mkdir()
+    for number in (1, 2):
+        (tmp_path / "raw" / f"{number}.mat").write_bytes((raw_phantom / "data" / "1.mat").read_bytes())
+    assert run("--raw", tmp_path / "raw", "--out", tmp_path / "d", "--size", 16, door=convert) == 0
+    line = (
+        "Check: 1 error (duplicate-image 1), 1 warning (fold-missing 1). "
+        f"They are shown by python -m unet_jax.check {tmp_path / 'raw'}\n"
+    )
+    assert line in capsys.readouterr().out

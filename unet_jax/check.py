@@ -1,0 +1,39 @@
+"""`python -m unet_jax.check DATA`: is a dataset what it should be?"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from unet_jax import cli
+from unet_jax.config import UserError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    import tyro
+
+    def options(
+        data: tyro.conf.Positional[Path], json: Path | None = None, workers: int | None = None
+    ) -> tuple[Path, Path | None, int | None]:
+        """Check a dataset: its files, slices, patients and folds. Exit code 2 if there are errors.
+
+        Args:
+            data: Folder of the slices 1.mat, 2.mat, ... (or the folder above their `data`), or a converted dataset.
+            json: Also write the whole report, every finding with all its slices, to this file.
+            workers: Processes that read a raw folder; by default one a core, 4 at most.
+        """
+        return data, json, workers
+
+    data, json, workers = cli.parse(options, "check", argv)
+    if json is not None and not json.absolute().parent.is_dir():
+        raise UserError(f"--json is {json}; its folder does not exist.")
+
+    from unet_jax.data.integrity import check
+
+    report = check(data, workers=workers)
+    print("\n".join(report.lines()))
+    if json is not None:
+        json.write_text(report.to_json(), encoding="utf-8")
+    return cli.EXIT_USAGE if report.errors else 0
+
+
+if __name__ == "__main__":
+    cli.run(main)
