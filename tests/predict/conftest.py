@@ -1,0 +1,103 @@
+"""A predictor without a network, and a folder to predict."""
+
+import csv
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from unet_jax.predict import main
+from unet_jax.predictor import Predictor, Probabilities
+
+
+class FakePredictor(Predictor):
+    """Takes brightness for probability and a quarter of it for the spread, a batch at a time."""
+
+    threshold, threshold_note, name = 0.5, None, "checkpoint of step 7"
+    opened: tuple | None = None
+    given: dict | None = None
+    uncertainty, samples = False, 16
+
+    def __init__(self):
+        pass
+
+    @classmethod
+    def open(cls, workdirs, *, checkpoint="best", threshold=None, **given):
+        cls.opened, cls.given = (workdirs, checkpoint, threshold), given
+        fake = cls()
+        fake.threshold = cls.threshold if threshold is None else threshold
+        fake.uncertainty, fake.samples = given["uncertainty"], given["dropout_samples"]
+        return fake
+
+    def describe(self):
+        samples = self.samples if self.uncertainty else None
+        return {"networks": [7], "threshold": self.threshold, "dropout_samples": samples}
+
+    def warn_about(self, image):
+        return "dark" if image.max() < 20 else None
+
+    def mask(self, probs):
+        return probs >= self.threshold
+
+    def stream(self, images, batch_size=16):
+        images = iter(images)
+        while batch := [image.astype(np.float32) / 255 for image in islice(images, batch_size)]:
+            for probs in batch:
+                yield Probabilities(probs, probs / 4 if self.uncertainty else None)
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    """The class that `unet_jax.predict` finds in place of Predictor."""
+
+    class Fake(FakePredictor):
+        pass
+
+    monkeypatch.setattr("unet_jax.predictor.Predictor", Fake)
+    return Fake
+
+
+def bright(rows: int, h: int = 20, w: int = 17) -> np.ndarray:
+    """A dark picture whose first rows are bright: `rows` * `w` pixels of tumour for `FakePredictor`."""
+    image = np.full((h, w), 51, np.uint8)
+    image[:rows] = 204
+    return image
+
+
+class Job:
+    """The folders `in` and `out` of a prediction."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.source, self.out = folder, folder / "in", folder / "out"
+
+    bright = staticmethod(bright)
+
+    def put(self, name: str, image: np.ndarray) -> Path:
+        path = self.source / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".npy":
+            np.save(path, image)
+        else:
+            Image.fromarray(image).save(path)
+        return path
+
+    def run(self, *more: str, source: Path | None = None, out: Path | None = None) -> int:
+        folders = ["--input", str(source or self.source), "--output", str(out or self.out)]
+        return main(["--workdir", "runs/a", *folders, *more])
+
+    def table(self, name: str = "predictions.csv") -> list[dict[str, str]]:
+        with (self.out / name).open(newline="") as f:
+            return list(csv.DictReader(f))
+
+    def files(self, folder: Path | None = None) -> list[str]:
+        """All but predictions.json, which lies beside every table."""
+        folder = folder or self.out
+        names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+        return [name for name in names if name != "predictions.json"]
+
+
+@pytest.fixture
+def job(tmp_path):
+    return Job(tmp_path)

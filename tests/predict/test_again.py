@@ -1,0 +1,282 @@
+"""Predictions in several goes: with --skip-existing after an end before its time, and in parts."""
+
+import json
+import subprocess
+import sys
+from itertools import islice
+
+import numpy as np
+import pytest
+
+from unet_jax.config import UserError
+from unet_jax.data.image_io import read_image
+
+pytestmark = pytest.mark.usefixtures("fake")
+
+SIX = [f"{i}.png" for i in range(6)]
+
+
+@pytest.fixture
+def six(job):
+    """Six images, of which the i-th has i rows of tumour."""
+    for i, name in enumerate(SIX):
+        job.put(name, job.bright(i))
+    return job
+
+
+@pytest.fixture
+def seen(fake, monkeypatch):
+    """The largest brightness counts of what went through the network, one number an image: its rows of tumour."""
+    numbers, plain = [], fake.stream
+
+    def stream(self, images, batch_size):
+        def noted():
+            for image in images:
+                numbers.append(int((image[:, 0] == 204).sum()))
+                yield image
+
+        yield from plain(self, noted(), batch_size)
+
+    monkeypatch.setattr(fake, "stream", stream)
+    return numbers
+
+
+def everything(folder):
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+class TestSkipExisting:
+    def test_nothing_there_is_nothing_skipped(self, six, seen, capsys):
+        assert six.run("--skip-existing") == 0
+        assert seen == [0, 1, 2, 3, 4, 5]
+        assert "6 of 6 images predicted, 0 files skipped as done before, 5 with tumor" in capsys.readouterr().out
+
+    def test_all_there_is_all_skipped(self, six, seen, capsys):
+        assert six.run() == 0
+        before = everything(six.out)
+        seen.clear()
+        assert six.run("--skip-existing") == 0
+        assert seen == [] and everything(six.out) == before
+        assert "6 of 6 images predicted, 6 files skipped as done before, 5 with tumor" in capsys.readouterr().out
+
+    def test_new_lost_and_wanted_files_are_made(self, six, seen):
+        assert six.run("--probabilities") == 0
+        before = everything(six.out)
+        seen.clear()
+        (six.out / "1.png").unlink()
+        (six.out / "3.probs.npy").unlink()
+        six.put("2b.png", six.bright(7))
+        assert six.run("--skip-existing", "--probabilities") == 0
+        assert seen == [1, 7, 3]
+        assert [row["input"] for row in six.table()] == ["0.png", "1.png", "2.png", "2b.png", "3.png", "4.png", "5.png"]
+        assert [row["tumor_pixels"] for row in six.table()] == [str(17 * n) for n in (0, 1, 2, 7, 3, 4, 5)]
+        after = everything(six.out)
+        assert {name: after[name] for name in before if name != "predictions.csv"} == {
+            name: content for name, content in before.items() if name != "predictions.csv"
+        }
+        seen.clear()
+        assert six.run("--skip-existing", "--overlays") == 0
+        assert seen == [0, 1, 2, 7, 3, 4, 5]
+
+    def test_failed_images_are_tried_again(self, six, seen):
+        (six.source / "2.png").write_text("no picture")
+        assert six.run() == 2
+        seen.clear()
+        six.put("2.png", six.bright(2))
+        assert six.run("--skip-existing") == 0
+        assert seen == [2]
+        assert [row["status"] for row in six.table()] == ["ok"] * 6
+
+    def test_a_mask_without_a_row_is_made_again(self, six, seen):
+        assert six.run() == 0
+        before = everything(six.out)
+        lines = before["predictions.csv"].splitlines(keepends=True)
+        (six.out / "predictions.csv").write_bytes(b"".join(lines[:3] + lines[4:]))
+        seen.clear()
+        assert six.run("--skip-existing") == 0
+        assert seen == [2] and everything(six.out) == before
+
+    @pytest.mark.parametrize("torn", [b"", b"4.png,4.pn", b'4.png,4.png,ok,20,17,0.5,68,0.2,0.8,"'])
+    def test_rows_of_a_killed_process_are_found(self, six, seen, torn):
+        assert six.run() == 0
+        before = everything(six.out)
+        # As a process leaves it that is killed after its fourth row: masks beyond it, and no table.
+        lines = before["predictions.csv"].splitlines(keepends=True)
+        (six.out / "predictions.csv").unlink()
+        (six.out / ".predictions.csv.part").write_bytes(b"".join(lines[:5]) + torn)
+        (six.out / "5.png").unlink()
+        seen.clear()
+        assert six.run("--skip-existing") == 0
+        assert seen == [3, 4, 5]  # the last row of the killed process might have been half of a volume's
+        assert everything(six.out) == before
+
+    def test_two_killed_runs_one_after_the_other(self, six, seen, fake, monkeypatch):
+        assert six.run() == 0
+        before = everything(six.out)
+        lines = before["predictions.csv"].splitlines(keepends=True)
+        (six.out / "predictions.csv").write_bytes(lines[0] + b"".join(lines[5:]))
+        (six.out / ".predictions.csv.part").write_bytes(b"".join(lines[:4]))
+        whole = fake.stream
+
+        def stream(self, images, batch_size):
+            raise KeyboardInterrupt
+            yield
+
+        monkeypatch.setattr(fake, "stream", stream)
+        with pytest.raises(KeyboardInterrupt):
+            six.run("--skip-existing")
+        monkeypatch.setattr(fake, "stream", whole)
+        seen.clear()
+        assert six.run("--skip-existing") == 0
+        assert seen == [2, 3] and everything(six.out) == before
+
+    def test_interrupted_while_it_skips_keeps_later_rows(self, six, seen, fake, monkeypatch):
+        assert six.run() == 0
+        before = everything(six.out)
+        (six.out / "1.png").unlink()
+        (six.out / "3.png").unlink()
+        whole = fake.stream
+
+        def stream(self, images, batch_size):
+            yield from islice(whole(self, images, batch_size), 1)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(fake, "stream", stream)
+        assert six.run("--skip-existing") == 1
+        assert [row["input"] for row in six.table()] == ["0.png", "1.png", "2.png", "4.png", "5.png"]
+        monkeypatch.setattr(fake, "stream", whole)
+        seen.clear()
+        assert six.run("--skip-existing") == 0
+        assert seen == [3] and everything(six.out) == before
+
+    def test_one_file_of_the_folder_keeps_the_rows_of_the_others(self, six, seen):
+        assert six.run() == 0
+        six.put("7.png", six.bright(7))
+        assert six.run("--skip-existing", source=six.source / "7.png") == 0
+        assert [row["input"] for row in six.table()] == ["7.png", *SIX]
+
+    @pytest.mark.parametrize(
+        ("more", "named"),
+        [
+            (["--threshold", "0.4"], "with threshold 0.5 instead of 0.4"),
+            (["--spacing", "2"], "with spacing None instead of 2.0"),
+        ],
+    )
+    def test_other_options_are_refused(self, six, more, named):
+        assert six.run() == 0
+        before = everything(six.out)
+        with pytest.raises(UserError, match=named) as e:
+            six.run("--skip-existing", *more)
+        assert "without --skip-existing" in str(e.value) and "\n" not in str(e.value)
+        assert everything(six.out) == before
+        assert six.run(*more) == 0
+
+    def test_other_networks_and_inputs_are_refused(self, six, fake, monkeypatch):
+        assert six.run() == 0
+        monkeypatch.setattr(fake, "describe", lambda self: {"networks": [8], "threshold": 0.5})
+        with pytest.raises(UserError, match="with other networks"):
+            six.run("--skip-existing")
+
+    def test_passes_with_dropout_decide_about_the_uncertainty_alone(self, six, seen):
+        assert six.run() == 0
+        seen.clear()
+        assert six.run("--skip-existing", "--uncertainty", "--dropout-samples", "8") == 0
+        assert seen == [0, 1, 2, 3, 4, 5]
+        seen.clear()
+        assert six.run("--skip-existing") == 0
+        assert seen == []
+        with pytest.raises(UserError, match="with dropout_samples 8 instead of 9"):
+            six.run("--skip-existing", "--uncertainty", "--dropout-samples", "9")
+
+    def test_another_input_folder_is_refused(self, six):
+        assert six.run() == 0
+        six.put(six.folder / "other/3.png", six.bright(9))
+        with pytest.raises(UserError, match=r"with input .*/in instead of .*/other"):
+            six.run("--skip-existing", source=six.folder / "other")
+
+    def test_a_table_that_does_not_say_how_it_was_made(self, six):
+        assert six.run() == 0
+        (six.out / "predictions.json").unlink()
+        with pytest.raises(UserError, match=r"no predictions\.json beside it"):
+            six.run("--skip-existing")
+
+    def test_a_killed_run_with_other_options_leaves_no_rows_of_the_old_ones(self, six, seen, fake, monkeypatch):
+        assert six.run() == 0
+
+        def stream(self, images, batch_size):
+            yield from islice(whole(self, images, batch_size), 2)
+            raise KeyboardInterrupt
+
+        whole = fake.stream
+        monkeypatch.setattr(fake, "stream", stream)
+        assert six.run("--threshold", "0.1") == 1
+        monkeypatch.setattr(fake, "stream", whole)
+        with pytest.raises(UserError, match=r"with threshold 0\.1 instead of 0\.5"):
+            six.run("--skip-existing")
+        seen.clear()
+        assert six.run("--threshold", "0.1", "--skip-existing") == 0
+        assert seen == [2, 3, 4, 5]
+        assert all((read_image(six.out / name) == 255).all() for name in SIX)
+
+
+class TestParts:
+    def part(self, job, k, n, *more):
+        return job.run("--num-parts", str(n), "--part-id", str(k), *more)
+
+    def test_images_are_dealt_in_turn_and_no_two_parts_share_a_file(self, six):
+        for k in range(4):
+            assert self.part(six, k, 4) == 0
+        for k, names in enumerate([["0.png", "4.png"], ["1.png", "5.png"], ["2.png"], ["3.png"]]):
+            assert [row["input"] for row in six.table(f"predictions.{k}-of-4.csv")] == names
+        tables = [f"predictions.{k}-of-4.{kind}" for k in range(4) for kind in ("csv", "json")]
+        assert six.files() == [*SIX, *tables]
+        masks = {name: content for name, content in everything(six.out).items() if name in SIX}
+        assert six.run(out=six.folder / "whole") == 0
+        assert masks == {name: (six.folder / "whole" / name).read_bytes() for name in SIX}
+
+    def test_more_parts_than_images(self, six):
+        assert self.part(six, 6, 7) == 0
+        assert six.table("predictions.6-of-7.csv") == []
+
+    def test_rows_of_any_part_count_for_the_whole(self, six, seen):
+        assert self.part(six, 1, 2) == 0
+        seen.clear()
+        assert six.run("--skip-existing") == 0
+        assert seen == [0, 2, 4]
+        assert [row["input"] for row in six.table()] == SIX
+
+    def test_a_part_with_other_options_is_refused(self, six):
+        assert self.part(six, 0, 2) == 0
+        before = everything(six.out)
+        with pytest.raises(UserError, match=r"predictions\.0-of-2\.csv was made with threshold 0\.5 instead of 0\.3"):
+            self.part(six, 1, 2, "--threshold", "0.3")
+        assert everything(six.out) == before
+
+    def test_names_clash_in_whatever_part_they_are(self, six):
+        six.put("5.bmp", six.bright(1))
+        with pytest.raises(UserError, match=r"would both write"):
+            self.part(six, 0, 2)
+
+    def test_parts_at_the_same_time(self, six):
+        for i in range(6, 60):
+            six.put(f"{i}.png", six.bright(i % 20))
+        code = (
+            "import runpy, sys, unet_jax.predictor as p\n"
+            "space = runpy.run_path(sys.argv.pop(1))\n"
+            "p.Predictor = space['FakePredictor']\n"
+            "from unet_jax.predict import main\n"
+            "sys.exit(main())"
+        )
+        folders = ["--workdir", "w", "--input", str(six.source), "--output", str(six.out)]
+        fakes = str(__file__).replace("test_again.py", "conftest.py")
+        processes = [
+            subprocess.Popen([sys.executable, "-c", code, fakes, *folders, "--num-parts", "3", "--part-id", str(k)])
+            for k in range(3)
+        ]
+        assert [process.wait(timeout=120) for process in processes] == [0, 0, 0]
+        rows = [row for k in range(3) for row in six.table(f"predictions.{k}-of-3.csv")]
+        assert sorted(int(row["input"].removesuffix(".png")) for row in rows) == list(range(60))
+        for i in range(60):
+            expected = np.where(six.bright(i if i < 6 else i % 20) == 204, 255, 0)
+            np.testing.assert_array_equal(read_image(six.out / f"{i}.png"), expected)
+        assert len({json.dumps(json.loads(p.read_text())) for p in six.out.glob("*.json")}) == 1
