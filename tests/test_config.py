@@ -11,8 +11,10 @@ import pytest
 
 from unet_jax import train
 from unet_jax.config import (
+    ADDED_LATER,
     AugmentConfig,
     Config,
+    DistributedConfig,
     LoaderConfig,
     LossConfig,
     ModelConfig,
@@ -21,11 +23,13 @@ from unet_jax.config import (
     SplitConfig,
     UserError,
     flatten,
+    fold_configs,
     from_json,
     preset,
     read_config,
     to_json,
     validate,
+    validate_distributed,
 )
 
 ALTERED = Config(
@@ -48,7 +52,7 @@ ALTERED = Config(
         early_stopping=4,
     ),
     loader=LoaderConfig(batch_size=9, pipeline="device"),
-    split=SplitConfig(kind="official", seed=8, val_fraction=0.2, test_fraction=0.3, fold=4),
+    split=SplitConfig(kind="official", seed=8, val_fraction=0.2, test_fraction=0.3, folds=6, fold=4),
 )
 """No option has its default."""
 
@@ -96,6 +100,7 @@ def test_preset_original_is_the_notebooks_recipe():
         "split.seed": 0,
         "split.val-fraction": 0.1,
         "split.test-fraction": 0.2,
+        "split.folds": 5,
         "split.fold": 1,
     }
 
@@ -147,6 +152,8 @@ WRONG = [
     ("split.val-fraction", 1.0),
     ("split.test-fraction", 0.0),
     ("split.test-fraction", 0.9),
+    ("split.folds", 2),
+    ("split.folds", 101),
     ("split.fold", 0),
     ("split.fold", 6),
 ]
@@ -192,6 +199,8 @@ def test_a_loss_of_nothing_is_refused():
         ("optim.warmup-epochs", 49.5),
         ("loader.batch-size", 1),
         ("split.test-fraction", 0.85),
+        ("split.folds", 3),
+        ("split.folds", 100),
         ("split.fold", 5),
     ],
 )
@@ -216,7 +225,8 @@ def test_flat_names_are_the_options_of_train(capsys):
     lines = re.findall(r"^..(?:-h, )?(--[a-z].*)$", capsys.readouterr().out, re.MULTILINE)
     shown = {name for line in lines for name in re.findall(r"(?:^|, )--([\w.-]+)", line.split("  ")[0])}
     of_flags = {"augment.no-horizontal-flip", "model.no-remat"}
-    assert shown - of_flags == set(flatten(Config())) | {"workdir", "help"}
+    of_processes = {f"distributed.{name}" for name in flatten(DistributedConfig())}
+    assert shown - of_flags == set(flatten(Config())) | {"workdir", "help"} | of_processes
     assert of_flags <= shown
 
 
@@ -231,7 +241,32 @@ def test_every_option_sets_its_own_value(monkeypatch):
     parsed = []
     monkeypatch.setattr(train, "_train", lambda *given: parsed.append(given) or 0)
     assert train.main(argv) == 0
-    assert parsed == [(Path("w"), ALTERED)]
+    assert parsed == [(Path("w"), DistributedConfig(), ALTERED)]
+    of_processes = ["--distributed.coordinator", "a:1", "--distributed.num-processes", "3"]
+    assert train.main([*argv, *of_processes, "--distributed.process-id", "2"]) == 0
+    assert parsed[1] == (Path("w"), DistributedConfig("a:1", 3, 2), ALTERED)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("a:1", 2, None), "belong together"),
+        ((None, 2, 0), "belong together"),
+        (("a", 2, 0), "coordinator is 'a'; it must be HOST:PORT"),
+        ((":1", 2, 0), "coordinator is ':1'; it must be HOST:PORT"),
+        (("a:1", 0, 0), "num-processes is 0; it must be at least 1"),
+        (("a:1", 2, 2), "process-id is 2; it must be 0 to 1"),
+        (("a:1", 2, -1), "process-id is -1; it must be 0 to 1"),
+    ],
+)
+def test_processes_that_do_not_fit_are_named(given, message):
+    with pytest.raises(UserError, match=message):
+        validate_distributed(DistributedConfig(*given))
+
+
+@pytest.mark.parametrize("given", [(None, None, None), ("a:1", 1, 0), ("[::1]:99", 2, 1)])
+def test_processes_that_fit(given):
+    assert validate_distributed(DistributedConfig(*given)) == DistributedConfig(*given)
 
 
 # JSON
@@ -291,6 +326,32 @@ def test_value_of_a_wrong_type_is_named(name, value):
 def test_missing_name_is_named(name):
     with pytest.raises(UserError, match=rf"^c\.json does not fit .*\(unknown or missing: {re.escape(name)}\)"):
         from_json(stored(name, ...), "c.json")
+
+
+def test_a_configuration_of_an_earlier_version_can_be_read():
+    for name in ADDED_LATER:
+        assert from_json(stored(name, ...), "c.json") == changed(name, flatten(Config())[name])
+
+
+def test_folds_are_counted_by_their_kind():
+    split = SplitConfig(kind="folds", folds=7, fold=7)
+    assert validate(Config(split=split)).split.last_fold == 7
+    with pytest.raises(UserError, match=r"--split\.fold is 7; it must be 1 to 5"):
+        validate(Config(split=dataclasses.replace(split, kind="official")))
+
+
+def test_configurations_of_a_cross_validation():
+    config = Config(seed=3, split=SplitConfig(seed=9, fold=2))
+    configs = fold_configs(config, 3)
+    assert [c.split for c in configs] == [SplitConfig(kind="folds", seed=9, folds=3, fold=k) for k in (1, 2, 3)]
+    assert {dataclasses.replace(c, split=SplitConfig()) for c in configs} == {Config(seed=3)}
+    assert [c.split.kind for c in fold_configs(Config(split=SplitConfig(kind="official")), 5)] == ["official"] * 5
+    with pytest.raises(UserError, match="--folds is 4; the dataset's official folds are 5"):
+        fold_configs(Config(split=SplitConfig(kind="official")), 4)
+    with pytest.raises(UserError, match=r"--split\.folds is 2; it must be 3 to 100"):
+        fold_configs(config, 2)
+    with pytest.raises(UserError, match=r"--split\.kind slice has no folds"):
+        fold_configs(Config(split=SplitConfig(kind="slice")), 5)
 
 
 @pytest.mark.parametrize("name", ["tempo", "optim.tempo"])

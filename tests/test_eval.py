@@ -14,6 +14,7 @@ from unet_jax.data.arrays import build, open_arrays
 from unet_jax.data.resize import from_network
 from unet_jax.data.splits import load_split
 from unet_jax.predictor import Predictor
+from unet_jax.scoring.components import CHOICES, Postprocess, postprocess
 
 
 def evaluate(workdir, *more):
@@ -30,7 +31,7 @@ def test_scores_agree_with_scikit_learn(trained, tiny_data):
     rows = [int(r) for r in split.rows(arrays, "test")]
     slices = [arrays.network_slice(r) for r in rows]
     truth, pred, native_truth, native_pred = [], [], [], []
-    for r, probs in zip(rows, predictor.stream_network(slices), strict=True):
+    for r, (probs, _) in zip(rows, predictor.stream_network(slices), strict=True):
         mask = arrays.native_mask(r)
         truth.append(arrays.masks[r].ravel())
         pred.append(probs.ravel() >= np.float32(predictor.threshold))
@@ -123,3 +124,96 @@ def test_another_size_is_refused(trained, raw_phantom, tmp_path):
 def test_no_run(tmp_path):
     with pytest.raises(UserError, match=r"config\.json does not exist; expected a workdir"):
         evaluate(tmp_path)
+
+
+# Post-processing, mirror images, distances, several runs
+
+
+def test_post_processing_is_chosen_on_validation_and_stored(trained, tiny_data, tmp_path):
+    """Against every choice tried out by hand."""
+    workdir = tmp_path / "run"
+    shutil.copytree(trained, workdir)
+    stored = json.loads((workdir / "postprocess.json").read_text())
+    (workdir / "postprocess.json").unlink()
+    evaluate(workdir, "--split", "val", "--postprocess")
+    chosen = json.loads((workdir / "postprocess.json").read_text())
+    assert chosen == stored
+    arrays, split, predictor = open_arrays(tiny_data), load_split(workdir / "split.json"), Predictor.open(workdir)
+    rows = [int(r) for r in split.rows(arrays, "val")]
+    masks = [arrays.native_mask(r) > 0 for r in rows]
+    preds = [
+        from_network(probs, mask.shape) >= np.float32(predictor.threshold)
+        for (probs, _), mask in zip(predictor.stream_network(arrays.network_slice(r) for r in rows), masks, strict=True)
+    ]
+    ious = {}
+    for how in CHOICES:
+        cleaned = [postprocess(p, how) for p in preds]
+        both = sum(int((c & m).sum()) for c, m in zip(cleaned, masks, strict=True))
+        either = sum(int((c | m).sum()) for c, m in zip(cleaned, masks, strict=True))
+        ious[how] = both / either
+    assert chosen["micro_iou"] == pytest.approx(max(ious.values()))
+    assert ious[Postprocess(chosen["min_pixels"], chosen["fill_holes"])] == pytest.approx(max(ious.values()))
+    got = summary(workdir, "val")
+    assert got["native"]["micro_iou"] == pytest.approx(chosen["micro_iou"])
+    assert got["postprocess"] == {name: chosen[name] for name in ("min_pixels", "fill_holes")}
+    evaluate(workdir, "--split", "val")
+    plain = summary(workdir, "val")
+    assert plain["postprocess"] is None and plain["network"] == got["network"]
+    assert plain["native"]["micro_iou"] == pytest.approx(ious[Postprocess(0, False)])
+
+
+def test_distances_are_in_millimetres_where_the_spacing_is_given(trained, tmp_path):
+    argv = ["--split", "val", "--output"]
+    evaluate(trained, *argv, tmp_path / "px", "--tolerance", 2)
+    evaluate(trained, *argv, tmp_path / "mm", "--tolerance", 1, "--spacing", 0.5)
+    px, mm = (json.loads((tmp_path / unit / "summary.json").read_text()) for unit in ("px", "mm"))
+    assert (px["distance_unit"], mm["distance_unit"], mm["spacing_mm"]) == ("px", "mm", 0.5)
+    # A native pixel is half a millimetre, one of the network (512 / 32) times as much.
+    assert mm["native"]["hd95"] == pytest.approx(px["native"]["hd95"] / 2)
+    assert mm["network"]["hd95"] == pytest.approx(px["network"]["hd95"] * 8)
+    assert mm["native"]["nsd"] == pytest.approx(px["native"]["nsd"])
+    for option, value in (("--spacing", 0), ("--tolerance", -1)):
+        with pytest.raises(UserError, match=rf"^{option} is "):
+            evaluate(trained, option, value)
+
+
+def test_several_runs_are_averaged_into_a_folder_of_their_own(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "second")
+    before = {p: p.read_bytes() for p in trained.rglob("*") if p.is_file()}
+    argv = ["--workdir", str(trained), str(tmp_path / "second"), "--split", "val"]
+    with pytest.raises(UserError, match="--output is needed for 2 runs averaged"):
+        eval_door.main(argv)
+    assert eval_door.main([*argv, "--output", str(tmp_path / "out"), "--tta"]) == 0
+    got = json.loads((tmp_path / "out" / "summary.json").read_text())
+    # Twice the same network is that network.
+    evaluate(trained, "--split", "val", "--tta", "--output", tmp_path / "one")
+    alone = json.loads((tmp_path / "one" / "summary.json").read_text())
+    assert got["tta"] and got["native"]["mean_dice"] == pytest.approx(alone["native"]["mean_dice"], abs=1e-6)
+    assert {p: p.read_bytes() for p in trained.rglob("*") if p.is_file()} == before
+    for name in ("slices.csv", "patients.csv", "gallery.png", "report.html"):
+        assert (tmp_path / "out" / name).stat().st_size > 0
+    with pytest.raises(UserError, match="--workdir names no folder"):
+        eval_door.main(["--workdir", "--split", "val"])
+
+
+def test_runs_of_different_splits_are_not_averaged(trained, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(trained, other)
+    split = json.loads((other / "split.json").read_text())
+    split["test"], split["val"] = split["val"], split["test"]
+    (other / "split.json").write_text(json.dumps(split))
+    argv = ["--workdir", str(trained), str(other), "--output", str(tmp_path / "out")]
+    with pytest.raises(UserError, match="have different slices in split test: what one of them is scored on"):
+        eval_door.main(argv)
+    assert eval_door.main([*argv, "--split", "all"]) == 0
+
+
+def test_what_the_report_and_the_table_say(trained, capsys):
+    assert evaluate(trained, "--split", "val") == 0
+    said, got = capsys.readouterr().out, summary(trained, "val")
+    assert got["empty_rule"] in said and f"Report: {trained / 'eval' / 'val' / 'report.html'}" in said
+    low, high = got["native"]["ci95"]["mean_dice"]
+    assert f"mean Dice {got['native']['mean_dice']:.4g} ({low:.4g} to {high:.4g})" in said
+    cost = got["threshold_cost"]
+    assert cost["micro_iou"] == pytest.approx(got["native"]["micro_iou"]) and cost["cost"] == 0  # it was chosen here
+    assert 0 <= got["calibration"]["ece"] <= 1

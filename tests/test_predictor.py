@@ -30,7 +30,7 @@ def test_a_slice_from_its_file_is_bit_identical_to_the_converted_one(trained, ti
     from_files = list(predictor.stream_network([to_network(read_slice(f).image, 32) for f in files], batch_size=5))
     rows = [arrays.network_slice(r) for r in range(5)]
     for a, b in zip(from_files, predictor.stream_network(rows, batch_size=5), strict=True):
-        np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(a.probs, b.probs)
 
 
 def test_mat_8_bit_and_16_bit_png_give_the_same_masks(trained, raw_phantom, tmp_path):
@@ -79,10 +79,10 @@ def test_any_size_and_aspect_and_batch(trained):
     images = [
         rng.integers(0, 255, shape).astype(np.uint8) for shape in [(20, 50), (64, 64), (90, 33), (16, 17), (5, 200)]
     ]
-    probs = list(predictor.stream(images, batch_size=2))
+    probs = [p for p, _ in predictor.stream(images, batch_size=2)]
     assert [p.shape for p in probs] == [i.shape for i in images]
     assert all(p.dtype == np.float32 and p.min() >= 0 and p.max() <= 1 for p in probs)
-    for a, b in zip(probs, predictor.stream(iter(images), batch_size=4), strict=True):
+    for a, (b, _) in zip(probs, predictor.stream(iter(images), batch_size=4), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
     assert list(predictor.stream([])) == []
 
@@ -104,15 +104,15 @@ def test_few_slices_are_few_to_compute(trained, slices, batch_size, computed):
     predictor, shapes = Predictor.open(trained), []
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 255, (32, 32)).astype(np.uint8) for _ in range(slices)]
-    expected = list(predictor.stream(images + images[:1] * (16 - slices), batch_size=16))[:slices]
-    program = predictor._predict
+    expected = [p for p, _ in predictor.stream(images + images[:1] * (16 - slices), batch_size=16)][:slices]
+    (program,) = predictor._programs
 
     def noted(variables, images, p1, p99):
         shapes.append(len(images))
         return program(variables, images, p1, p99)
 
-    predictor._predict = noted
-    probs = list(predictor.stream(images, batch_size))
+    predictor._programs = [noted]
+    probs = [p for p, _ in predictor.stream(images, batch_size)]
     assert shapes == computed
     np.testing.assert_allclose(probs, expected, atol=1e-6)
 
@@ -147,7 +147,7 @@ def test_fixed_scale_warns_of_other_units(trained):
     other = trained.parent / "fixed"
     shutil.copytree(trained, other)
     (other / "config.json").write_text(json.dumps(config))
-    fixed, largest = Predictor.open(other), predictor.split.intensity_max
+    fixed, largest = Predictor.open(other), predictor.only.split.intensity_max
     assert "below a quarter of the training data's" in fixed.warn_about(np.full((4, 4), largest / 4 - 1))
     assert fixed.warn_about(np.full((4, 4), largest / 4)) is None
 

@@ -1,10 +1,13 @@
 """What every command line shares: options from a dataclass, and errors to exit codes."""
 
+import argparse
+import math
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn, TypeVar
+from pathlib import Path
+from typing import NoReturn, TypeVar, get_args
 
-from unet_jax.config import RunError, UserError
+from unet_jax.config import Config, PresetName, RunError, UserError, preset, read_config
 
 T = TypeVar("T")
 
@@ -19,6 +22,32 @@ def parse(options: Callable[..., T], door: str, argv: Sequence[str] | None = Non
     import tyro
 
     return tyro.cli(options, prog=f"python -m unet_jax.{door}", args=argv)
+
+
+def starting_config(argv: Sequence[str], stored: Callable[[Path], Path]) -> Config:
+    """What the options of a training command override: the configuration in the workdir, else the preset's.
+
+    Args:
+        argv: the command line, as yet unchecked.
+        stored: workdir to the file where its configuration would be.
+    """
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name in ("--workdir", "--data", "--preset"):
+        first.add_argument(name, nargs="?")
+    given, _ = first.parse_known_args(argv)
+    if given.workdir and (path := stored(Path(given.workdir))).exists():
+        return read_config(path)
+    if given.preset in get_args(PresetName):
+        return preset(given.preset)
+    return preset("original" if given.data else "demo")
+
+
+def check_distances(spacing: float | None, tolerance: float) -> None:
+    """Raise UserError unless --spacing and --tolerance are lengths."""
+    if spacing is not None and not 0 < spacing < math.inf:
+        raise UserError(f"--spacing is {spacing}; it must be millimetres a pixel, above 0.")
+    if not 0 <= tolerance < math.inf:
+        raise UserError(f"--tolerance is {tolerance}; it must be a length, at least 0.")
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:

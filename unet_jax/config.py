@@ -19,7 +19,7 @@ FIGSHARE_API = "https://api.figshare.com/v2"
 
 MaskRule = Literal["area", "any"]
 PresetName = Literal["demo", "original"]
-SplitKind = Literal["patient", "official", "slice"]
+SplitKind = Literal["patient", "folds", "official", "slice"]
 SplitName = Literal["val", "test", "train", "all"]
 
 
@@ -118,15 +118,23 @@ class SplitConfig:
     """Which slices are for training, validation and test."""
 
     kind: SplitKind = "patient"
-    """patient: by tumour type, patients kept whole. official: the dataset's five folds. slice: 80/20 by slice,
-    validation is also test, patients straddle (only to compare with work that did so)."""
+    """patient: by tumour type, patients kept whole. folds: likewise, in `folds` equal parts. official: the dataset's
+    five folds. slice: 80/20 by slice, validation is also test, patients straddle (only to compare with work that did
+    so)."""
     seed: int = 0
     val_fraction: float = 0.1
     """Fraction of slices for validation, under `patient`."""
     test_fraction: float = 0.2
     """Fraction of slices for test, under `patient` and `slice`."""
+    folds: int = 5
+    """Number of parts under `folds`."""
     fold: int = 1
-    """Under `official`: the fold for test, 1 to 5; the next is validation."""
+    """Under `folds` and `official`: the fold for test, from 1; the next is validation."""
+
+    @property
+    def last_fold(self) -> int:
+        """The dataset's own folds are five, whatever `folds` is."""
+        return self.folds if self.kind == "folds" else 5
 
 
 @dataclass(frozen=True)
@@ -136,7 +144,8 @@ class Config:
     preset: PresetName = "original"
     """The starting configuration; further options override it. Default: demo without --data, else original."""
     data: str | None = None
-    """Folder of a converted dataset. Without it the embedded phantom is used."""
+    """Folder of a converted dataset, or tfds:NAME for one that `unet_jax.tfds` prepared. Without it the embedded
+    phantom is used."""
     seed: int = 0
     """Seed of the weights, the order of slices, dropout and augmentation."""
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -146,6 +155,18 @@ class Config:
     optim: OptimConfig = field(default_factory=OptimConfig)
     loader: LoaderConfig = field(default_factory=LoaderConfig)
     split: SplitConfig = field(default_factory=SplitConfig)
+
+
+@dataclass(frozen=True)
+class DistributedConfig:
+    """Several processes that train one network together. Under SLURM nothing need be given."""
+
+    coordinator: str | None = None
+    """HOST:PORT of the process of index 0, the same for all."""
+    num_processes: int | None = None
+    """How many they are."""
+    process_id: int | None = None
+    """Which of them this is, from 0."""
 
 
 @dataclass(frozen=True)
@@ -183,6 +204,26 @@ def preset(name: PresetName, data: str | None = None) -> Config:
             loader=LoaderConfig(batch_size=8),
         )
     return Config(preset="original", data=data)
+
+
+def fold_configs(config: Config, folds: int) -> list[Config]:
+    """The configurations of a cross-validation's runs: equal but for `split.fold`.
+
+    Args:
+        config: of any of them. Its split is by `official` folds, or by drawn ones.
+        folds: their number.
+
+    Raises:
+        UserError: the official folds are five, or a value is out of range.
+    """
+    split = config.split
+    if split.kind == "official" and folds != 5:
+        raise UserError(f"--folds is {folds}; the dataset's official folds are 5.")
+    if split.kind == "slice":
+        raise UserError("--split.kind slice has no folds. Use patient, folds or official.")
+    kind = "official" if split.kind == "official" else "folds"
+    splits = [dataclasses.replace(split, kind=kind, folds=folds, fold=fold) for fold in range(1, folds + 1)]
+    return [validate(dataclasses.replace(config, split=s)) for s in splits]
 
 
 def validate(config: Config) -> Config:
@@ -225,12 +266,40 @@ def validate(config: Config) -> Config:
             c.split.test_fraction > 0 and c.split.val_fraction + c.split.test_fraction < 1,
             "above 0, and less than 1 together with split.val-fraction",
         ),
-        ("split.fold", c.split.fold, 1 <= c.split.fold <= 5, "1 to 5"),
+        ("split.folds", c.split.folds, 3 <= c.split.folds <= 100, "3 to 100: one for test, one for validation"),
+        ("split.fold", c.split.fold, 1 <= c.split.fold <= c.split.last_fold, f"1 to {c.split.last_fold}"),
     ]
     for name, value, ok, expected in rules:
         if not ok or (isinstance(value, float) and not math.isfinite(value)):
             raise UserError(f"--{name} is {value!r}; it must be {expected}.")
     return config
+
+
+ADDED_LATER = frozenset({"model.precision", "model.remat", "split.folds"})
+"""Names that a configuration of an earlier version lacks; their defaults are what that version did."""
+
+
+def validate_distributed(given: DistributedConfig) -> DistributedConfig:
+    """Return `given` if it says nothing or all there is to say; raise UserError naming what does not fit."""
+    values = (given.coordinator, given.num_processes, given.process_id)
+    if values == (None, None, None):
+        return given
+    if given.coordinator is None or given.num_processes is None or given.process_id is None:
+        raise UserError(
+            "--distributed.coordinator, --distributed.num-processes and --distributed.process-id belong together; "
+            "give all three, or under SLURM none."
+        )
+    host, _, port = given.coordinator.rpartition(":")
+    if not host or not port.isdecimal():
+        raise UserError(f"--distributed.coordinator is {given.coordinator!r}; it must be HOST:PORT.")
+    if given.num_processes < 1:
+        raise UserError(f"--distributed.num-processes is {given.num_processes}; it must be at least 1.")
+    if not 0 <= given.process_id < given.num_processes:
+        raise UserError(
+            f"--distributed.process-id is {given.process_id}; it must be 0 to {given.num_processes - 1}, a different "
+            "one for each process."
+        )
+    return given
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
@@ -257,7 +326,8 @@ def from_json(text: str | bytes, source: str) -> Config:
         source: what to call it in an error.
 
     Raises:
-        UserError: not JSON, an unknown or missing name, or a value of another type or out of range.
+        UserError: not JSON, an unknown or missing name, or a value of another type or out of range. A name in
+            ADDED_LATER may be missing.
     """
     try:
         raw = json.loads(text)
@@ -278,11 +348,14 @@ def _build(cls: type, raw: Any, source: str, prefix: str) -> Any:
     hints = typing.get_type_hints(cls)
     if not isinstance(raw, dict):
         raise UserError(f"{source}: {prefix.rstrip('.') or 'the top level'} is {raw!r}; expected an object.")
-    if set(raw) != set(hints):
-        odd = ", ".join(prefix + n for n in sorted(set(raw) ^ set(hints)))
-        raise UserError(f"{source} does not fit this version of unet_jax (unknown or missing: {odd}).")
+    odd = {prefix + name for name in set(raw) ^ set(hints) if name in raw or prefix + name not in ADDED_LATER}
+    if odd:
+        named = ", ".join(sorted(odd))
+        raise UserError(f"{source} does not fit this version of unet_jax (unknown or missing: {named}).")
     values = {}
     for name, hint in hints.items():
+        if name not in raw:
+            continue
         value = raw[name]
         if dataclasses.is_dataclass(hint):
             value = _build(typing.cast(type, hint), value, source, f"{prefix}{name}.")

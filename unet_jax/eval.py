@@ -1,91 +1,112 @@
-"""`python -m unet_jax.eval --workdir W`: score a trained network."""
+"""`python -m unet_jax.eval --workdir W`: score a trained network, or the average of several."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from unet_jax import cli
-from unet_jax.config import TUMORS, SplitName, UserError
+from unet_jax.config import SplitName, UserError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Score a trained network; write W/eval/SPLIT/."""
+    """Score a trained network, or the average of several; write W/eval/SPLIT/ or --output."""
 
-    workdir: Path
-    """Folder of the run."""
+    workdir: tuple[Path, ...]
+    """Folder of the run; several, or a cross-validation's, are averaged."""
     data: Path | None = None
     """Converted dataset; default: the one of the run. Another one can only be scored whole, with --split all."""
     split: SplitName = "test"
     """Which slices."""
     threshold: float | None = None
-    """Probability from which on a pixel is tumour; default: the one with the best IoU on validation."""
+    """Probability from which on a pixel is tumour; default: the one with the best IoU on validation (of several runs
+    their mean)."""
     checkpoint: str = "best"
     """best, latest, or a step."""
+    output: Path | None = None
+    """Folder for the results; default: W/eval/SPLIT. Needed with several workdirs."""
+    tta: bool = False
+    """Average the probabilities of a slice and of its mirror image."""
+    postprocess: bool = False
+    """Remove small components and fill holes of native masks, as was found best on validation."""
+    spacing: float | None = None
+    """Millimetres a native pixel, so that distances are in mm; 0.49 for the Figshare dataset. Default: pixels."""
+    tolerance: float = 2.0
+    """Of the normalised surface Dice: mm with --spacing, else pixels."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     options = cli.parse(Options, "eval", argv)
+    cli.check_distances(options.spacing, options.tolerance)
+
+    if not options.workdir:
+        raise UserError("--workdir names no folder; expected at least one that `unet_jax.train` wrote.")
 
     from unet_jax import compile_cache
     from unet_jax.data.arrays import open_arrays
-    from unet_jax.evaluation import choose_threshold, draw_gallery, score_slices
-    from unet_jax.predictor import Predictor, read_threshold, store_threshold
-    from unet_jax.scoring.report import threshold_png
-    from unet_jax.scoring.summary import patient_rows, slice_rows, summarize, write_csv, write_json
+    from unet_jax.evaluation import predict_rows, score, settle_choices, write_evaluation
+    from unet_jax.predictor import Predictor
+    from unet_jax.scoring.table import summary_table
+    from unet_jax.workdir import read_records
 
     compile_cache.enable()
-    predictor = Predictor.open(options.workdir, checkpoint=options.checkpoint, threshold=options.threshold)
-    arrays = open_arrays(options.data or predictor.workdir.data(predictor.config))
+    predictor = Predictor.open(
+        options.workdir, checkpoint=options.checkpoint, threshold=options.threshold, tta=options.tta
+    )
+    first, single = predictor.members[0], len(predictor.members) == 1
+    if options.output is None and not single:
+        raise UserError(f"--output is needed for {len(predictor.members)} runs averaged; give a folder.")
+    arrays = open_arrays(options.data or first.workdir.data(first.config))
     if arrays.size != predictor.size:
         raise UserError(
             f"{arrays.path} is converted at {arrays.size}x{arrays.size}, the network was trained at "
             f"{predictor.size}x{predictor.size}. Convert it with --size {predictor.size}."
         )
-    own_data = arrays.digest == predictor.split.data_digest
-    if not own_data and options.split != "all":
-        raise UserError(
-            f"{arrays.path} is not the dataset that {options.workdir} was trained on, so --split {options.split} "
-            "means nothing for it. Use --split all."
-        )
-    chosen = read_threshold(predictor.workdir)
-    stored = chosen is not None
-    if chosen is None or chosen["checkpoint_step"] != predictor.step:
-        chosen = choose_threshold(predictor, arrays, predictor.split.rows(arrays, "val")) if own_data else None
+    rows = _rows(predictor, arrays, options)
+    chosen = None
+    if single and arrays.digest == first.split.data_digest:
         # A look at another checkpoint must not take the threshold from the one that predict uses.
-        if chosen is not None and (options.checkpoint == "best" or not stored):
-            store_threshold(predictor.workdir, chosen)
-    if chosen is not None and options.threshold is None:
-        predictor.threshold, predictor.threshold_note = chosen["threshold"], None
-
-    scores = score_slices(predictor, arrays, predictor.split.rows(arrays, options.split))
-    summary = summarize(scores, split=options.split, threshold=predictor.threshold, mask_rule=arrays.mask_rule)
-    out = predictor.workdir.path / "eval" / options.split
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "summary.json", summary)
-    write_csv(out / "slices.csv", slice_rows(scores))
-    write_csv(out / "patients.csv", patient_rows(scores))
-    if chosen is not None:
-        thresholds = [float(t) for t in chosen["curve"]]
-        threshold_png(thresholds, list(chosen["curve"].values()), predictor.threshold, out / "threshold.png")
-    draw_gallery(predictor, arrays, scores, out / "gallery.png")
-    _show(summary, predictor.threshold_note)
-    print(f"Written: {out}")
+        store = options.checkpoint == "best" or not first.workdir.threshold.exists()
+        given = options.threshold is not None
+        chosen = settle_choices(predictor, arrays, keep_threshold=given, store=store)
+    if options.postprocess:
+        predictor.clean_as_chosen(None if chosen is None else chosen["postprocess"])
+    predicted = predict_rows(predictor, arrays, rows, "predicting")
+    summary = write_evaluation(
+        score([predicted], spacing=options.spacing, tolerance=options.tolerance),
+        out := options.output or first.workdir.path / "eval" / options.split,
+        split=options.split,
+        title=", ".join(str(m.workdir.path) for m in predictor.members),
+        curve=None if chosen is None else chosen["curve"],
+        records=read_records(first.workdir) if single else (),
+    )
+    print(summary_table(summary))
+    if predictor.threshold_note:
+        print(f"The threshold: {predictor.threshold_note}.")
+    print(f"Written: {out}   Report: {out / 'report.html'}")
     return 0
 
 
-def _show(summary: dict, note: str | None) -> None:
-    print(
-        f"{summary['split']}: {summary['n_slices']} slices of {summary['n_patients']} patients, threshold "
-        f"{summary['threshold']:.2f}{f' ({note})' if note else ''}, mask rule {summary['mask_rule']}"
-    )
-    print(f"{'':22}{'micro IoU':>11}{'micro Dice':>11}{'mean IoU':>11}{'mean Dice':>11}{'accuracy':>11}")
-    for resolution in ("network", "native"):
-        figures = summary[resolution]
-        groups = [(resolution, figures)] + [(f"  {t}", figures["by_tumor"][t]) for t in TUMORS]
-        for name, group in groups:
-            values = (group[k] for k in ("micro_iou", "micro_dice", "mean_iou", "mean_dice", "pixel_accuracy"))
-            print(f"{name:22}" + "".join(f"{'-' if v is None else f'{v:.4f}':>11}" for v in values))
+def _rows(predictor: Any, arrays: Any, options: Options) -> Any:
+    """The rows of the split, which must be held out of training, or not, by all networks alike."""
+    if options.split == "all":
+        return predictor.members[0].split.rows(arrays, "all")
+    for member in predictor.members:
+        if member.split.data_digest != arrays.digest:
+            raise UserError(
+                f"{arrays.path} is not the dataset that {member.workdir.path} was trained on, so --split "
+                f"{options.split} means nothing for it. Use --split all."
+            )
+    rows = [member.split.rows(arrays, options.split) for member in predictor.members]
+    for member, others in zip(predictor.members, rows, strict=True):
+        if list(others) != list(rows[0]):
+            raise UserError(
+                f"{predictor.members[0].workdir.path} and {member.workdir.path} have different slices in split "
+                f"{options.split}: what one of them is scored on, another was trained on. Average runs of one split "
+                "(a cross-validation's own scores are in its eval/oof), or score another dataset with --split all."
+            )
+    return rows[0]
 
 
 if __name__ == "__main__":

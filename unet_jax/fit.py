@@ -20,11 +20,12 @@ from unet_jax.config import Config, RunError, UserError
 from unet_jax.data.arrays import Arrays
 from unet_jax.data.pipeline import Order, Source, choose_pipeline, eval_batches, feed
 from unet_jax.data.splits import Split
+from unet_jax.mesh import data_mesh, everywhere
 from unet_jax.scoring.metrics import Counts, dice, iou, pixel_accuracy
 from unet_jax.training.checkpoint import Checkpoints
 from unet_jax.training.loop import compile_steps, run_steps, steps_per_dispatch
 from unet_jax.training.losses import loss_value
-from unet_jax.training.mesh import data_mesh, divided, replicated
+from unet_jax.training.processes import is_first, several, stop_requested
 from unet_jax.training.steps import (
     Sums,
     TrainState,
@@ -40,14 +41,18 @@ from unet_jax.workdir import Record, Say, Workdir, append_record, cut_records
 
 
 class Interrupts:
-    """Ctrl-C and SIGTERM as a flag; a second one ends the process as if there were no handler."""
+    """Ctrl-C and SIGTERM as a flag; a second one ends the process as if there were no handler.
+
+    Where several processes train together, SIGTERM is left to jax, which tells all of them (`stop_requested`), and
+    Ctrl-C ends the process at once: a flag in one of them would make the others wait for it.
+    """
 
     def __init__(self) -> None:
         self.received: str | None = None
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "Interrupts":
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in () if several() else (signal.SIGINT, signal.SIGTERM):
             self._previous[number] = signal.signal(number, self._note)
         return self
 
@@ -85,12 +90,12 @@ def fit(workdir: Workdir, config: Config, arrays: Arrays, split: Split, interrup
     if note:
         say(note)
     state = init_state(config, arrays.size, make_optimizer(config.optim, order.steps_per_epoch))
-    state = jax.device_put(state, replicated(mesh))
+    state = everywhere(state, mesh)
     with Checkpoints(workdir.checkpoints) as checkpoints:
         newest = checkpoints.latest()
         if newest is not None:
             state = checkpoints.restore(newest, like=state)
-        records = cut_records(workdir, newest or 0)
+        records = cut_records(workdir, newest or 0, write=is_first())
         if len(records) < (newest or 0) // order.steps_per_epoch:
             raise UserError(
                 f"{workdir.metrics} lacks epochs that the checkpoint of step {newest} has behind it. "
@@ -141,8 +146,8 @@ class _Run:
         self.val_rows = split.rows(arrays, "val")
         self.schedule = learning_rate(config.optim, order.steps_per_epoch)
         self.train_steps = make_train_steps(config, make_optimizer(config.optim, order.steps_per_epoch), mesh)
-        self.eval_step = make_eval_step(config)
-        self.key = jax.device_put(base_key(config.seed), replicated(mesh))
+        self.eval_step = make_eval_step(config, mesh)
+        self.key = everywhere(base_key(config.seed), mesh)
 
     def train(self, state: TrainState, records: list[Record], pipeline: str) -> Fitted:
         from tensorboardX import SummaryWriter
@@ -155,7 +160,8 @@ class _Run:
         pieces = itertools.chain([piece], pieces)
         compiled = compile_steps(self.train_steps, state, piece[0], self.key, start, length, most)
         began = time.monotonic()
-        with SummaryWriter(str(self.workdir.path), purge_step=len(records) + 1) as board:
+        board = SummaryWriter(str(self.workdir.path), purge_step=len(records) + 1) if is_first() else None
+        with board or contextlib.nullcontext():
             for epoch in range(start // length + 1, epochs + 1):
                 epoch_began = time.monotonic()
                 state = self._epoch(state, epoch, pieces, compiled)
@@ -165,9 +171,10 @@ class _Run:
                     return Fitted(records, was_finished=False)
                 record = self._record(state, epoch, time.monotonic() - epoch_began)
                 self._check_finite(state, record["val"]["loss"])
-                append_record(self.workdir, record)
+                if is_first():
+                    append_record(self.workdir, record)
                 records = records + [record]
-                state = replace(state, sums=jax.device_put(Sums.zeros(), replicated(self.mesh)))
+                state = replace(state, sums=everywhere(Sums.zeros(), self.mesh))
                 self.checkpoints.save(int(state.step), state, record["val"]["micro_iou"])
                 self._show(record, began, start, board)
                 if _is_over(self.config, records):
@@ -186,7 +193,7 @@ class _Run:
             initial=start % length,
             desc=f"epoch {epoch}/{self.config.optim.epochs}",
             unit="step",
-            disable=not sys.stderr.isatty(),
+            disable=not (sys.stderr.isatty() and is_first()),
             leave=False,
         )
 
@@ -195,7 +202,9 @@ class _Run:
             bar.set_postfix(loss=f"{losses[-1]:.4f}", refresh=False)
             bar.update(len(losses))
 
-        def stopped() -> bool:
+        def stopped(step: int) -> bool:
+            if stop_requested(step):
+                self.interrupts.received = "SIGTERM"
             return self.interrupts.received is not None
 
         with bar:
@@ -224,9 +233,8 @@ class _Run:
     def _record(self, state: TrainState, epoch: int, seconds: float) -> Record:
         losses, counts = None, None
         # Divided as training batches are, since the weights lie on every device already.
-        for batch in eval_batches(self.arrays, self.val_rows, self.config.loader.batch_size, self.mesh.size):
-            placed = jax.device_put(batch, divided(self.mesh))
-            batch_losses, batch_counts = self.eval_step(state.params, state.batch_stats, placed)
+        for batch in eval_batches(self.arrays, self.val_rows, self.config.loader.batch_size, self.mesh):
+            batch_losses, batch_counts = self.eval_step(state.params, state.batch_stats, batch)
             losses = batch_losses if losses is None else losses + batch_losses
             counts = batch_counts if counts is None else counts + batch_counts
         assert losses is not None and counts is not None, "a split has no empty side"
@@ -251,6 +259,8 @@ class _Run:
             f"val loss {val['loss']:.4f}  val IoU {val['micro_iou']:.4f}  "
             f"{record['seconds']:.1f} s, about {_duration(left)} left"
         )
+        if board is None:
+            return
         for side in ("train", "val"):
             for name, value in record[side].items():
                 board.add_scalar(f"{name}/{side}", value, epoch)

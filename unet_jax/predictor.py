@@ -1,80 +1,227 @@
-"""From a workdir to probabilities."""
+"""From one workdir, or several averaged, to probabilities and masks."""
 
-import json
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float32, Shaped
+from jaxtyping import Array, Bool, Float, Float32, Shaped
 
 from unet_jax.config import Config, UserError, read_config
+from unet_jax.data.image_io import read_image
 from unet_jax.data.resize import NetworkSlice, from_network, to_network
 from unet_jax.data.splits import Split, load_split
-from unet_jax.models.inference import abstract_variables, make_predict
+from unet_jax.models.inference import abstract_variables, make_dropout_spread, make_predict
+from unet_jax.scoring.components import Postprocess, postprocess
+from unet_jax.scoring.metrics import apply_threshold
 from unet_jax.training.checkpoint import Checkpoints
-from unet_jax.workdir import Workdir, write_text
+from unet_jax.workdir import Workdir, read_postprocess, read_threshold, run_folders
 
 DEFAULT_THRESHOLD = 0.5
 """Used where none was chosen on validation."""
 
 
-class Predictor:
-    """A trained network ready for use, with the threshold that belongs to it.
+class Probabilities(NamedTuple):
+    """What is predicted of one slice."""
 
-    Attributes:
-        threshold: the probability from which on a pixel is tumour.
-        threshold_note: why `threshold` is neither the caller's nor the one chosen on validation; None where it is.
-        step: the training step of the checkpoint.
-        size: side of the network's input in pixels.
-    """
+    probs: Float32[np.ndarray, "h w"]
+    """Probability of tumour, 0 to 1."""
+    spread: Float32[np.ndarray, "h w"] | None
+    """Standard deviation of the probability, 0 to 0.5, among networks or passes with dropout; None if not asked for."""
 
-    def __init__(self, workdir: Workdir, config: Config, split: Split, step: int, variables: Any, given: float | None):
-        self.workdir, self.config, self.split, self.step, self.size = workdir, config, split, step, split.size
-        self.threshold, self.threshold_note = _threshold(workdir, step, given)
-        self._variables = jax.device_put(variables)
-        self._predict = make_predict(config.model, config.preprocess)
+
+class Prediction(NamedTuple):
+    """What `Predictor.predict` returns: an array each for one image, a list of arrays each for a list of images."""
+
+    masks: Any
+    """bool (h, w)."""
+    probs: Any
+    """float32 (h, w), 0 to 1."""
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """One trained network."""
+
+    workdir: Workdir
+    config: Config
+    split: Split
+    step: int
+    """Training step of the checkpoint."""
+    digest: str
+    """SHA-256 over the checkpoint's files that were loaded."""
+    variables: Any
 
     @classmethod
-    def open(cls, workdir: Path, *, checkpoint: str = "best", threshold: float | None = None) -> "Predictor":
-        """Load a run's network.
-
-        Args:
-            workdir: what `unet_jax.train` wrote.
-            checkpoint: `best` (highest validation IoU), `latest`, or the number of a step.
-            threshold: in (0, 1); None for the one that was chosen on validation for this checkpoint, else 0.5.
-
-        Raises:
-            UserError: no run, no such checkpoint, a damaged one, or a threshold out of range.
-        """
-        files = Workdir(Path(workdir))
+    def open(cls, path: Path, checkpoint: str) -> "Member":
+        files = Workdir(path)
         config = read_config(files.config)
-        if threshold is not None and not 0 < threshold < 1:
-            raise UserError(f"--threshold is {threshold}; it must be between 0 and 1.")
         if not files.checkpoints.is_dir():
             raise UserError(f"{files.path} has no checkpoints; expected a run of at least one epoch. Train it first.")
         with Checkpoints(files.checkpoints, read_only=True) as checkpoints:
             step = _choose_step(checkpoints, checkpoint)
             variables = checkpoints.restore_variables(step, like=abstract_variables(config.model))
-        return cls(files, config, load_split(files.split), step, variables, threshold)
+            digest = checkpoints.variables_digest(step)
+        return cls(files, config, load_split(files.split), step, digest, jax.device_put(variables))
+
+
+class Predictor:
+    """Trained networks ready for use, with the threshold that belongs to them. Probabilities are averaged over them.
+
+    Attributes:
+        members: the networks.
+        threshold: the probability from which on a pixel is tumour.
+        threshold_note: why `threshold` is neither the caller's nor the one chosen on validation; None where it is.
+        size: side of the networks' input in pixels.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[Member],
+        *,
+        threshold: float | None = None,
+        tta: bool = False,
+        postprocess: bool = False,
+        uncertainty: bool = False,
+        dropout_samples: int = 16,
+    ):
+        """As `open`, of networks that are loaded already."""
+        self.members, self.tta = list(members), tta
+        self.size = self.members[0].split.size
+        for member in self.members[1:]:
+            if member.split.size != self.size:
+                raise UserError(
+                    f"{self.members[0].workdir.path} was trained at {self.size}x{self.size} and {member.workdir.path} "
+                    f"at {member.split.size}x{member.split.size}. Networks that are averaged must share their size."
+                )
+        self._programs = [make_predict(m.config.model, m.config.preprocess, tta=tta) for m in self.members]
+        self.threshold, self.threshold_note = _threshold(self.members, threshold)
+        self.cleaning: Postprocess | None = None
+        if postprocess:
+            self.clean_as_chosen()
+        self._uncertainty, self._samples = uncertainty, dropout_samples
+        if uncertainty and len(self.members) == 1 and self.members[0].config.model.dropout == 0:
+            raise UserError(
+                f"{self.members[0].workdir.path} was trained without dropout, so one network alone has no spread. "
+                "Give several workdirs."
+            )
+
+    @classmethod
+    def open(
+        cls,
+        workdirs: Path | Sequence[Path],
+        *,
+        checkpoint: str = "best",
+        threshold: float | None = None,
+        tta: bool = False,
+        postprocess: bool = False,
+        uncertainty: bool = False,
+        dropout_samples: int = 16,
+    ) -> "Predictor":
+        """Load the network of a run, or those of several.
+
+        Args:
+            workdirs: what `unet_jax.train` wrote, one or several; one that `unet_jax.crossval` wrote stands for its
+                folds.
+            checkpoint: `best` (highest validation IoU), `latest`, or the number of a step.
+            threshold: in (0, 1); None for the one that was chosen on validation for this checkpoint, else 0.5. Of
+                several networks their mean.
+            tta: average the probabilities of a slice and of its mirror image.
+            postprocess: clean masks as was found best on validation (`Postprocess`).
+            uncertainty: give the spread too: among the networks, or of a single one by Monte-Carlo dropout.
+            dropout_samples: passes with dropout for each slice.
+
+        Raises:
+            UserError: no run, no such checkpoint, a damaged one, a threshold out of range, networks of different
+                sizes, no post-processing chosen yet, or no dropout to sample.
+        """
+        if threshold is not None and not 0 < threshold < 1:
+            raise UserError(f"--threshold is {threshold}; it must be between 0 and 1.")
+        if dropout_samples < 2:
+            raise UserError(f"--dropout-samples is {dropout_samples}; it must be at least 2.")
+        given = [workdirs] if isinstance(workdirs, Path) else list(workdirs)
+        members = [Member.open(folder, checkpoint) for path in given for folder in run_folders(Path(path))]
+        return cls(
+            members,
+            threshold=threshold,
+            tta=tta,
+            postprocess=postprocess,
+            uncertainty=uncertainty,
+            dropout_samples=dropout_samples,
+        )
+
+    @property
+    def only(self) -> Member:
+        """The one network of a predictor of one."""
+        (member,) = self.members
+        return member
+
+    def describe(self) -> dict[str, Any]:
+        """What decides the output, for JSON: equal for equal networks and settings, wherever they lie."""
+        cleaning = self.cleaning and {"min_pixels": self.cleaning.min_pixels, "fill_holes": self.cleaning.fill_holes}
+        return {
+            "networks": [{"step": m.step, "sha256": m.digest} for m in self.members],
+            "threshold": self.threshold,
+            "tta": self.tta,
+            "postprocess": cleaning,
+            "dropout_samples": self._samples if self._uncertainty and len(self.members) == 1 else None,
+        }
+
+    @property
+    def name(self) -> str:
+        """For a line of output."""
+        steps = ", ".join(str(m.step) for m in self.members)
+        return f"checkpoint of step {steps}" if len(self.members) == 1 else f"{len(self.members)} networks averaged"
+
+    def clean_as_chosen(self, chosen: Mapping[str, Any] | None = None) -> None:
+        """Clean masks from now on: as given, by a content of postprocess.json, or as the workdirs have it."""
+        choices = [chosen] if chosen is not None else [_chosen_postprocess(member) for member in self.members]
+        # Of several networks the least that any of them asks for.
+        least = min(c["min_pixels"] for c in choices)
+        self.cleaning = Postprocess(least, all(c["fill_holes"] for c in choices))
 
     def warn_about(self, image: Shaped[np.ndarray, "h w"]) -> str | None:
         """A warning where a slice's intensities cannot be in the training data's units; else None."""
-        largest = self.split.intensity_max
-        if self.config.preprocess.kind == "fixed" and image.max() < largest / 4:
-            return (
-                f"its largest intensity, {image.max():g}, is below a quarter of the training data's, {largest}, and "
-                "--preprocess.kind fixed takes intensities as they are"
-            )
+        for member in self.members:
+            largest = member.split.intensity_max
+            if member.config.preprocess.kind == "fixed" and image.max() < largest / 4:
+                return (
+                    f"its largest intensity, {image.max():g}, is below a quarter of the training data's, {largest}, "
+                    "and --preprocess.kind fixed takes intensities as they are"
+                )
         return None
 
-    def stream(
-        self, images: Iterable[Shaped[np.ndarray, "_ _"]], batch_size: int = 16
-    ) -> Iterator[Float32[np.ndarray, "_ _"]]:
-        """Probabilities of slices, each at its own size, in order.
+    def mask(self, probs: Float[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+        """The predicted tumour of a slice at its native size: by the threshold, then cleaned if that was asked for."""
+        mask = np.asarray(apply_threshold(probs, self.threshold))
+        return mask if self.cleaning is None else postprocess(mask, self.cleaning)
+
+    def predict(self, images: Any, batch_size: int = 16) -> Prediction:
+        """Masks and probabilities of one image or of a list of them, each at its own size.
+
+        Args:
+            images: raw intensities (h, w) of any real dtype, or the path of an image file; or a list of such.
+            batch_size: slices computed at a time.
+
+        Returns:
+            `(masks, probs)`: for one image two arrays, for a list two lists.
+
+        Raises:
+            UserError: a file cannot be read, or an array is no slice.
+        """
+        if isinstance(images, str | Path) or getattr(images, "ndim", None) == 2:
+            masks, probs = self.predict([images], batch_size)
+            return Prediction(masks[0], probs[0])
+        probs = [p.probs for p in self.stream([_as_slice(image) for image in images], batch_size)]
+        return Prediction([self.mask(p) for p in probs], probs)
+
+    def stream(self, images: Iterable[Shaped[np.ndarray, "_ _"]], batch_size: int = 16) -> Iterator[Probabilities]:
+        """What is predicted of slices, each at its own size, in order.
 
         While the device computes a batch, the next one is taken from `images` and prepared.
 
@@ -90,65 +237,108 @@ class Predictor:
                 shapes.append((image.shape[0], image.shape[1]))
                 yield to_network(image, self.size)
 
-        for probs in self.stream_network(prepared(), batch_size):
-            yield from_network(probs, shapes.popleft())
+        for probs, spread in self.stream_network(prepared(), batch_size):
+            shape = shapes.popleft()
+            yield Probabilities(from_network(probs, shape), None if spread is None else from_network(spread, shape))
 
-    def stream_network(
-        self, slices: Iterable[NetworkSlice], batch_size: int = 16
-    ) -> Iterator[Float32[np.ndarray, "size size"]]:
+    def stream_network(self, slices: Iterable[NetworkSlice], batch_size: int = 16) -> Iterator[Probabilities]:
         """As `stream`, from and to the network's size."""
         slices = iter(slices)
-        under_way: deque[tuple[Any, int]] = deque()
+        under_way: deque[tuple[Any, Any, int]] = deque()
         part = list(islice(slices, batch_size))
         batch_size = min(batch_size, 1 << max(len(part) - 1, 0).bit_length())
         while part:
             filled = part + part[:1] * (batch_size - len(part))
-            probs = self._predict(
-                self._variables,
-                np.stack([s.image for s in filled]),
-                np.array([s.p1 for s in filled], np.float32),
-                np.array([s.p99 for s in filled], np.float32),
-            )
-            under_way.append((probs, len(part)))
+            images = np.stack([s.image for s in filled])
+            p1 = np.array([s.p1 for s in filled], np.float32)
+            p99 = np.array([s.p99 for s in filled], np.float32)
+            under_way.append((*self._compute(images, p1, p99, len(part)), len(part)))
             if len(under_way) > 1:
                 yield from _fetched(*under_way.popleft())
             part = list(islice(slices, batch_size))
         while under_way:
             yield from _fetched(*under_way.popleft())
 
+    def _compute(self, images: np.ndarray, p1: np.ndarray, p99: np.ndarray, count: int) -> tuple[Any, Any]:
+        """Probabilities and spread of a batch, under way on the device; of the spread the first `count` slices."""
+        each = [
+            program(member.variables, images, p1, p99)
+            for program, member in zip(self._programs, self.members, strict=True)
+        ]
+        if len(each) > 1:
+            probs, spread = _mean_and_spread(each)
+            return probs, spread if self._uncertainty else None
+        if not self._uncertainty:
+            return each[0], None
+        member = self.only
+        sample = make_dropout_spread(member.config.model, member.config.preprocess, self._samples)
+        return each[0], [sample(member.variables, images[i], p1[i], p99[i]) for i in range(count)]
 
-def read_threshold(workdir: Workdir) -> dict[str, Any] | None:
-    """threshold.json: `threshold`, `checkpoint_step`, `micro_iou`, `curve`; None if it is absent.
+
+def load(
+    *workdirs: str | Path,
+    checkpoint: str = "best",
+    threshold: float | None = None,
+    tta: bool = False,
+    postprocess: bool = False,
+) -> Predictor:
+    """A trained network for use in a program or a notebook: `unet_jax.load("runs/a").predict(image)`.
+
+    Args:
+        workdirs: one run, or several to be averaged. The rest as in `Predictor.open`.
 
     Raises:
-        UserError: it is something else.
+        UserError: as `Predictor.open`.
     """
-    try:
-        content = json.loads(workdir.threshold.read_text())
-        kinds = {"threshold": float, "checkpoint_step": int, "micro_iou": float, "curve": dict}
-        if not all(type(content[name]) is kind for name, kind in kinds.items()):
-            raise TypeError
-        return content
-    except FileNotFoundError:
-        return None
-    except (ValueError, TypeError, KeyError):
-        raise UserError(f"{workdir.threshold} is damaged. Delete it; `unet_jax.eval` makes it anew.") from None
+    if not workdirs:
+        raise UserError("load() was given no workdir; expected at least one that `unet_jax.train` wrote.")
+    paths = [Path(w) for w in workdirs]
+    return Predictor.open(paths, checkpoint=checkpoint, threshold=threshold, tta=tta, postprocess=postprocess)
 
 
-def store_threshold(workdir: Workdir, chosen: dict[str, Any]) -> None:
-    """Write threshold.json, as `read_threshold` reads it."""
-    write_text(workdir.threshold, json.dumps(chosen, indent=2) + "\n")
+@jax.jit
+def _mean_and_spread(each: list[Float[Array, "b h w"]]) -> tuple[Float[Array, "b h w"], Float[Array, "b h w"]]:
+    stacked = jnp.stack(each)
+    return stacked.mean(axis=0), stacked.std(axis=0)
 
 
-def _threshold(workdir: Workdir, step: int, given: float | None) -> tuple[float, str | None]:
-    chosen = read_threshold(workdir)
+def _as_slice(image: Any) -> Shaped[np.ndarray, "h w"]:
+    if isinstance(image, str | Path):
+        return read_image(Path(image))
+    array = np.asarray(image)
+    if array.ndim != 2 or array.dtype.kind not in "biuf" or 0 in array.shape:
+        raise UserError(f"an image is {array.dtype} of shape {array.shape}; expected (height, width) of real numbers.")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise UserError("an image has values that are not finite. Replace them.")
+    return array.astype(np.uint8) if array.dtype.kind == "b" else array
+
+
+def _threshold(members: Sequence[Member], given: float | None) -> tuple[float, str | None]:
     if given is not None:
         return given, None
-    if chosen is None:
-        return DEFAULT_THRESHOLD, "none was chosen on validation"
-    if chosen["checkpoint_step"] != step:
-        return DEFAULT_THRESHOLD, f"the one chosen on validation is for step {chosen['checkpoint_step']}, not {step}"
-    return chosen["threshold"], None
+    values, notes = [], []
+    for member in members:
+        chosen = read_threshold(member.workdir)
+        if chosen is None:
+            note = "none was chosen on validation"
+        elif chosen["checkpoint_step"] != member.step:
+            note = f"the one chosen on validation is for step {chosen['checkpoint_step']}, not {member.step}"
+        else:
+            values.append(chosen["threshold"])
+            continue
+        values.append(DEFAULT_THRESHOLD)
+        notes.append(note if len(members) == 1 else f"{member.workdir.path}: {note}")
+    return float(np.mean(values)), "; ".join(notes) or None
+
+
+def _chosen_postprocess(member: Member) -> Mapping[str, Any]:
+    chosen = read_postprocess(member.workdir)
+    if chosen is None or chosen["checkpoint_step"] != member.step:
+        raise UserError(
+            f"{member.workdir.path} has no post-processing chosen for step {member.step}. "
+            f"Run `python -m unet_jax.eval --workdir {member.workdir.path} --split val` first."
+        )
+    return chosen
 
 
 def _choose_step(checkpoints: Checkpoints, wanted: str) -> int:
@@ -166,5 +356,6 @@ def _choose_step(checkpoints: Checkpoints, wanted: str) -> int:
     raise UserError(f"--checkpoint is {wanted}; expected best, latest or one of the steps {there}.")
 
 
-def _fetched(probs: Any, n: int) -> Iterator[Float32[np.ndarray, "size size"]]:
-    yield from np.asarray(probs)[:n]
+def _fetched(probs: Any, spread: Any, n: int) -> Iterator[Probabilities]:
+    for i, p in enumerate(np.asarray(probs)[:n]):
+        yield Probabilities(p, None if spread is None else np.asarray(spread[i]))

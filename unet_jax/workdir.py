@@ -3,15 +3,20 @@
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from unet_jax.config import DEMO_CONVERT, Config, PhantomConfig, UserError, flatten, read_config, to_json
+from filelock import FileLock, Timeout
+
+from unet_jax.config import DEMO_CONVERT, Config, ConvertConfig, PhantomConfig, UserError, flatten, read_config, to_json
 from unet_jax.data.arrays import Arrays, build, open_arrays
 from unet_jax.data.phantom import write_phantom
 from unet_jax.data.splits import Split, load_split, make_split
+from unet_jax.data.tfds_source import PREFIX as TFDS
+from unet_jax.data.tfds_source import build_from_tfds
 
 Say = Callable[[str], None]
 Record = dict[str, Any]
@@ -48,6 +53,10 @@ class Workdir:
         return self.path / "threshold.json"
 
     @property
+    def postprocess(self) -> Path:
+        return self.path / "postprocess.json"
+
+    @property
     def history(self) -> Path:
         return self.path / "history.png"
 
@@ -56,8 +65,60 @@ class Workdir:
         return self.path / "gallery.png"
 
     def data(self, config: Config) -> Path:
-        """Folder of the converted dataset: `--data`, or the phantom's own."""
-        return Path(config.data) if config.data else self.path / "data"
+        """Folder of the converted dataset: `--data`, or the run's own, of the phantom or of `--data tfds:NAME`."""
+        if config.data is None or config.data.startswith(TFDS):
+            return self.path / "data"
+        return Path(config.data)
+
+
+CROSSVAL = "crossval.json"
+"""The file by which the folder of a cross-validation is known."""
+
+
+def fold_folder(path: Path, fold: int) -> Path:
+    """The workdir of one fold, counted from 1, in the folder of a cross-validation."""
+    return path / f"fold-{fold}"
+
+
+def run_folders(path: Path) -> list[Path]:
+    """The workdirs that a folder stands for: itself, or the folds of a cross-validation.
+
+    Raises:
+        UserError: crossval.json is damaged, or a fold is missing.
+    """
+    try:
+        folds = json.loads((path / CROSSVAL).read_text())["folds"]
+    except (FileNotFoundError, NotADirectoryError):
+        return [path]
+    except (ValueError, TypeError, KeyError):
+        folds = None
+    if type(folds) is not int or folds < 1:
+        raise UserError(f"{path / CROSSVAL} is damaged. Run the same `python -m unet_jax.crossval` again.")
+    folders = [fold_folder(path, fold) for fold in range(1, folds + 1)]
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"{folder} is missing: the cross-validation is not finished. Run it again to go on.")
+    return folders
+
+
+@contextmanager
+def lock(workdir: Workdir) -> Iterator[None]:
+    """Keep other trainings out of a workdir; the operating system gives it free however this process ends.
+
+    Raises:
+        UserError: another one is in it.
+    """
+    held = FileLock(workdir.path / "train.lock")
+    try:
+        held.acquire(timeout=0)
+    except Timeout:
+        raise UserError(
+            f"{workdir.path} is being trained by another process. Wait for it to end, or use another --workdir."
+        ) from None
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def settle_config(workdir: Workdir, config: Config) -> None:
@@ -81,7 +142,7 @@ def settle_config(workdir: Workdir, config: Config) -> None:
 
 
 def open_data(workdir: Workdir, config: Config, say: Say) -> Arrays:
-    """The run's converted dataset; without `--data` the phantom, made and converted on first use."""
+    """The run's converted dataset; the phantom (no `--data`) and `tfds:NAME` are converted on first use."""
     folder = workdir.data(config)
     if config.data is None and not folder.exists():
         phantom = PhantomConfig()
@@ -93,6 +154,9 @@ def open_data(workdir: Workdir, config: Config, say: Say) -> Arrays:
         build(making / "raw", making / "data", size=DEMO_CONVERT.size, mask_rule=DEMO_CONVERT.mask_rule)
         (making / "data").rename(folder)
         shutil.rmtree(making)
+    elif config.data is not None and config.data.startswith(TFDS) and not folder.exists():
+        say(f"Converting {config.data}.")
+        build_from_tfds(config.data.removeprefix(TFDS), folder, ConvertConfig())
     return open_arrays(folder)
 
 
@@ -141,10 +205,11 @@ def read_records(workdir: Workdir) -> list[Record]:
     return records
 
 
-def cut_records(workdir: Workdir, step: int) -> list[Record]:
-    """Drop the lines of epochs that ended after `step`, and return the others."""
+def cut_records(workdir: Workdir, step: int, *, write: bool = True) -> list[Record]:
+    """Drop the lines of epochs that ended after `step`, in the file if `write`, and return the others."""
     records = [r for r in read_records(workdir) if r["step"] <= step]
-    write_text(workdir.metrics, "".join(json.dumps(r) + "\n" for r in records))
+    if write:
+        write_text(workdir.metrics, "".join(json.dumps(r) + "\n" for r in records))
     return records
 
 
@@ -155,9 +220,46 @@ def append_record(workdir: Workdir, record: Record) -> None:
         os.fsync(f.fileno())
 
 
+def read_threshold(workdir: Workdir) -> Record | None:
+    """threshold.json: `threshold`, `checkpoint_step`, `micro_iou`, `curve`; None if it is absent.
+
+    Raises:
+        UserError: it is something else.
+    """
+    kinds = {"threshold": float, "checkpoint_step": int, "micro_iou": float, "curve": dict}
+    return _read_choice(workdir.threshold, kinds)
+
+
+def read_postprocess(workdir: Workdir) -> Record | None:
+    """postprocess.json: `min_pixels`, `fill_holes`, `checkpoint_step`, `threshold`, `micro_iou`; None if it is absent.
+
+    Raises:
+        UserError: it is something else.
+    """
+    kinds = {"min_pixels": int, "fill_holes": bool, "checkpoint_step": int, "threshold": float, "micro_iou": float}
+    return _read_choice(workdir.postprocess, kinds)
+
+
+def store_choice(path: Path, chosen: Record) -> None:
+    """Write what was chosen on validation, as `read_threshold` and `read_postprocess` read it."""
+    write_text(path, json.dumps(chosen, indent=2) + "\n")
+
+
+def _read_choice(path: Path, kinds: dict[str, type]) -> Record | None:
+    try:
+        content = json.loads(path.read_text())
+        if not all(type(content[name]) is kind for name, kind in kinds.items()):
+            raise TypeError
+        return content
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError):
+        raise UserError(f"{path} is damaged. Delete it; `unet_jax.eval` makes it anew.") from None
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a small file so that it is either the old one or the new one, whatever happens."""
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")  # another process may write the same
     with temporary.open("w") as f:
         f.write(text)
         f.flush()
@@ -167,4 +269,6 @@ def write_text(path: Path, text: str) -> None:
 
 def store_absolute(config: Config) -> Config:
     """The configuration with `data` as an absolute path, so that it holds from any folder."""
-    return replace(config, data=str(Path(config.data).resolve())) if config.data else config
+    if config.data is None or config.data.startswith(TFDS):
+        return config
+    return replace(config, data=str(Path(config.data).resolve()))

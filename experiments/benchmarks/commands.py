@@ -9,7 +9,7 @@ from typing import Any
 
 from experiments.benchmarks.cases import Row, median_ms
 
-DOORS = ("train", "eval", "predict", "convert", "download", "phantom")
+DOORS = ("train", "eval", "predict", "compare", "crossval", "convert", "check", "download", "phantom", "tfds")
 
 CONVERT_PATIENTS = 24
 SIZE = 128
@@ -72,7 +72,9 @@ def _folder(run: Path, config: Any, arrays: Any, source: Path, masks: Path) -> R
 
     from unet_jax.data.image_io import find_images
     from unet_jax.models.inference import make_predict
-    from unet_jax.prediction import Output, predict_images
+    from unet_jax.prediction import Reading, predict_images
+    from unet_jax.prediction_output import Output
+    from unet_jax.prediction_table import Table
     from unet_jax.predictor import Predictor
     from unet_jax.training.steps import init_state, make_optimizer
 
@@ -90,10 +92,13 @@ def _folder(run: Path, config: Any, arrays: Any, source: Path, masks: Path) -> R
     )
 
     def through(count: int) -> float:
-        done: list[Any] = []
         began = time.perf_counter()
-        predict_images(predictor, source, images[:count], Output(masks, False, False), done.append, BATCH)
-        assert [row.status for row in done] == ["ok"] * count
+        output = Output(masks)
+        with Table(output, predictor.describe()) as table:
+            predict_images(
+                predictor, source, images[:count], output, table, lambda: None, reading=Reading(), batch_size=BATCH
+            )
+        assert (table.done, table.failed) == (count, [])
         return (time.perf_counter() - began) / count
 
     def bare(count: int) -> float:

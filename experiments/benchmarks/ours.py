@@ -14,6 +14,7 @@ from experiments.benchmarks.cases import SCALE, Case, Kind, sample
 from experiments.benchmarks.flops import xla_flops
 from unet_jax.config import AugmentConfig, Config, ModelConfig
 from unet_jax.data.pipeline import Batch
+from unet_jax.mesh import data_mesh
 from unet_jax.models.compiler import compiler_options
 from unet_jax.models.inference import make_predict
 from unet_jax.models.unet import UNet
@@ -65,7 +66,8 @@ class Side:
             config = replace(self.config, model=_model(self.case, "float32"))
             x = (self.batch.images.astype(jnp.float32) / SCALE)[..., None]
             logits = jax.jit(lambda v, x: UNet(config.model).apply(v, x, train=False))(self._variables(), x)
-            sums, _ = make_eval_step(config)(self.state.params, self.state.batch_stats, self.batch)
+            evaluate = make_eval_step(config, data_mesh(self.case.batch)[0])
+            sums, _ = evaluate(self.state.params, self.state.batch_stats, self.batch)
         return np.asarray(logits), float(loss_value(sums, config.loss))
 
     def train_losses(self, steps: int) -> list[float]:

@@ -17,8 +17,8 @@ from experiments.benchmarks.ours import jitted_step
 from unet_jax.config import Config, ModelConfig
 from unet_jax.data.arrays import Arrays
 from unet_jax.data.pipeline import Order, feed, gather
+from unet_jax.mesh import data_mesh, replicated
 from unet_jax.training.loop import IN_FLIGHT, compile_steps, run_steps, steps_per_dispatch
-from unet_jax.training.mesh import data_mesh, replicated
 from unet_jax.training.steps import (
     base_key,
     init_state,

@@ -23,7 +23,7 @@ from unet_jax.data.pipeline import (
     feed,
     gather,
 )
-from unet_jax.training.mesh import data_mesh
+from unet_jax.mesh import data_mesh
 
 NO_TENSORFLOW = "TensorFlow is not installed, as on Python 3.14 and newer"
 
@@ -247,11 +247,11 @@ import numpy as np
 from unet_jax.config import LoaderConfig
 from unet_jax.data.arrays import open_arrays
 from unet_jax.data.pipeline import Order, choose_pipeline, eval_batches, feed
-from unet_jax.training.mesh import data_mesh
+from unet_jax.mesh import data_mesh
 arrays, rows = open_arrays(sys.argv[1]), np.arange(7)
 choose_pipeline(LoaderConfig())
 assert [n for _, n in feed(arrays, Order(rows, 3, 0), 0, 3, "device", data_mesh(3)[0], 1)] == [2, 1]
-assert len(list(eval_batches(arrays, rows, 3))) == 3
+assert len(list(eval_batches(arrays, rows, 3, data_mesh(3)[0]))) == 3
 print([name for name in sys.modules if name.split(".")[0] == "tensorflow"])
 """
     done = subprocess.run([sys.executable, "-c", code, str(arrays.path)], capture_output=True, text=True, timeout=120)
@@ -282,10 +282,15 @@ def test_choice_of_the_pipeline(asked, installed, monkeypatch):
 # Batches of evaluation
 
 
+def evaluated(arrays, rows, batch_size) -> list[Batch]:
+    """On the host again."""
+    return [jax.device_get(batch) for batch in eval_batches(arrays, rows, batch_size, data_mesh(1)[0])]
+
+
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 7])
 def test_every_row_comes_once_and_in_order(arrays, batch_size):
     rows = np.array([6, 0, 3, 2, 5])
-    batches = list(eval_batches(arrays, rows, batch_size))
+    batches = evaluated(arrays, rows, batch_size)
     assert {len(b.valid) for b in batches} == {min(batch_size, 5)}
     assert_same(
         Batch(*(np.concatenate([getattr(b, name)[b.valid] for b in batches]) for name in Batch._fields)),
@@ -295,16 +300,8 @@ def test_every_row_comes_once_and_in_order(arrays, batch_size):
 
 def test_padding_is_marked(arrays):
     rows = np.array([6, 0, 3, 2, 5])
-    last = list(eval_batches(arrays, rows, 3))[-1]
+    last = evaluated(arrays, rows, 3)[-1]
     assert last.valid.tolist() == [True, True, False]
     np.testing.assert_array_equal(last.images, arrays.images[[2, 5, 2]])
     np.testing.assert_array_equal(last.masks, arrays.masks[[2, 5, 2]])
-    assert all(b.valid.all() for b in list(eval_batches(arrays, rows, 3))[:-1])
-
-
-def test_batches_are_padded_to_a_multiple_of_the_devices(arrays):
-    rows = np.array([6, 0, 3, 2, 5])
-    first, last = eval_batches(arrays, rows, 3, 4)
-    assert first.valid.tolist() == [True, True, True, False] and last.valid.tolist() == [True, True, False, False]
-    np.testing.assert_array_equal(first.images, arrays.images[[6, 0, 3, 6]])
-    np.testing.assert_array_equal(last.labels, arrays.labels[[2, 5, 2, 2]])
+    assert all(b.valid.all() for b in evaluated(arrays, rows, 3)[:-1])

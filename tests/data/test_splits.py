@@ -188,6 +188,30 @@ def test_a_patient_in_several_folds_of_training_is_on_one_side():
     assert make_split(arrays, SplitConfig(kind="official", fold=1)).patients_straddling == 0
 
 
+# folds
+
+
+def test_drawn_folds_hold_out_every_slice_once_and_keep_patients_whole():
+    arrays = many((1, 20))
+    splits = [make_split(arrays, SplitConfig(kind="folds", folds=4, fold=k)) for k in (1, 2, 3, 4)]
+    assert sorted(s for split in splits for s in split.test) == arrays.slices.tolist()
+    for k, split in enumerate(splits):
+        assert split.val == splits[(k + 1) % 4].test
+        assert sorted(split.train + split.val + split.test) == arrays.slices.tolist()
+        train, val, test = patients(split, arrays)
+        assert not (train & val or train & test or val & test)
+        by_type = np.bincount(arrays.labels[split.rows(arrays, "test")], minlength=4)[1:]
+        # A quarter of each type, and at most one patient (20 slices) more or less.
+        assert np.abs(by_type - np.bincount(arrays.labels, minlength=4)[1:] / 4).max() <= 20
+    other = make_split(arrays, SplitConfig(kind="folds", folds=4, fold=1, seed=1))
+    assert other.test != splits[0].test
+
+
+def test_more_folds_than_patients_is_refused():
+    with pytest.raises(UserError, match="split folds of 20 slices of 10 patients leaves none for"):
+        make_split(five_folds(), SplitConfig(kind="folds", folds=30, fold=29))
+
+
 # slice
 
 

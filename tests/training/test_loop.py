@@ -11,8 +11,8 @@ import pytest
 from unet_jax.config import Config, ModelConfig, OptimConfig
 from unet_jax.data.arrays import open_arrays
 from unet_jax.data.pipeline import Order, feed
+from unet_jax.mesh import data_mesh, replicated
 from unet_jax.training.loop import IN_FLIGHT, compile_steps, portions, run_steps, steps_per_dispatch
-from unet_jax.training.mesh import data_mesh, replicated
 from unet_jax.training.steps import Sums, TrainState, base_key, init_state, make_optimizer, make_train_steps
 
 CONFIG = Config(model=ModelConfig(width=2, levels=2), optim=OptimConfig(epochs=3, learning_rate=0.01))
@@ -90,7 +90,7 @@ def test_a_stop_ends_between_dispatches_with_all_losses_told():
         told.append(step)
 
     pieces = iter([("a", 8), ("b", 1)])
-    state = run_steps(compiled, at(0), pieces, 0, 9, None, settled, stopped=lambda: len(counter.asked) == 3)
+    state = run_steps(compiled, at(0), pieces, 0, 9, None, settled, stopped=lambda step: len(counter.asked) == 3)
     assert (state.step, told) == (6, [0, 2, 4])
 
 
@@ -133,8 +133,9 @@ def train(data, pipeline, *legs):
         piece = next(pieces)
         pieces = itertools.chain([piece], pieces)
         compiled = compile_steps(train_steps, state, piece[0], key, start, order.steps_per_epoch, most)
-        # Asked before each dispatch, and before the first piece: `times` dispatches are done.
-        stopped = functools.partial(lambda asked, times: next(asked) > times, asked, np.inf if times is None else times)
+        # Asked before each dispatch: `times` of them are done.
+        most_often = np.inf if times is None else times
+        stopped = functools.partial(lambda asked, most, step: next(asked) >= most, asked, most_often)
         state = run_steps(compiled, state, pieces, start, 12, key, settled, stopped)
     assert int(state.step) == len(losses) == 12
     return jax.device_get(state), losses

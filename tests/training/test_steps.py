@@ -9,6 +9,7 @@ import pytest
 
 from unet_jax.config import AugmentConfig, Config, ModelConfig, OptimConfig
 from unet_jax.data.pipeline import Batch
+from unet_jax.mesh import data_mesh
 from unet_jax.models.compiler import compiler_options
 from unet_jax.scoring.metrics import Counts
 from unet_jax.training.losses import loss_value
@@ -144,7 +145,7 @@ def test_dropout_and_flips_differ_from_step_to_step():
 
 def test_eval_step_ignores_padding_and_changes_nothing():
     tx = make_optimizer(SMALL.optim, 50)
-    state, evaluate, batch = init_state(SMALL, 8, tx), make_eval_step(SMALL), a_batch(4)
+    state, evaluate, batch = init_state(SMALL, 8, tx), make_eval_step(SMALL, data_mesh(1)[0]), a_batch(4)
     padded = batch._replace(valid=jnp.array([True, True, False, False]))
     alone = Batch(*(x[:2] for x in batch))
     sums, counts = evaluate(state.params, state.batch_stats, padded)

@@ -7,11 +7,12 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 from jaxtyping import Bool, Float32, Int16, Int32, Int64, UInt8
 
 from unet_jax.config import LoaderConfig, UserError
 from unet_jax.data.arrays import Arrays
+from unet_jax.mesh import divided, own_part, place, replicated
 
 PIECE_STEPS = 64
 """Steps whose batches a stream hands over together: each time costs a millisecond, the time of a small step."""
@@ -114,31 +115,33 @@ def feed(
     return _prefetched(make(arrays, order, start, stop, mesh, portion))
 
 
-def gather_steps(arrays: Arrays, order: Order, first: int, count: int, size: int) -> Batch:
+def gather_steps(arrays: Arrays, order: Order, first: int, count: int, size: int, part: slice = slice(None)) -> Batch:
     """The batches of `count` steps from `first` on, one after the other along a new first axis of length `size`.
 
-    What is left of that axis is filled with the last batch.
+    What is left of that axis is filled with the last batch. Of each batch `part` is taken.
     """
-    rows = np.concatenate([order(first + min(i, count - 1)) for i in range(size)])
-    return Batch(*(x.reshape(size, order.batch_size, *x.shape[1:]) for x in gather(arrays, rows)))
+    rows = np.stack([order(first + min(i, count - 1))[part] for i in range(size)])
+    return Batch(*(x.reshape(*rows.shape, *x.shape[1:]) for x in gather(arrays, rows.ravel())))
 
 
-def eval_batches(arrays: Arrays, rows: Int64[np.ndarray, " n"], batch_size: int, multiple: int = 1) -> Iterator[Batch]:
-    """Every row once, in order, as NumPy arrays; the last batch is padded with copies of its first slice.
+def eval_batches(arrays: Arrays, rows: Int64[np.ndarray, " n"], batch_size: int, mesh: Mesh) -> Iterator[Batch]:
+    """Every row once, in order, divided among the devices; the last batch is padded with copies of its first slice.
 
     Args:
         arrays: the converted dataset.
         rows: which rows.
-        batch_size: slices a batch; where there are fewer rows, that many.
-        multiple: batches are padded further, to a multiple of this number of devices.
+        batch_size: slices a batch; where there are fewer rows, that many. Batches are padded further, to a multiple of
+            the number of devices.
+        mesh: the devices, along the axis `data`.
     """
     batch_size = min(batch_size, len(rows))
-    padded = -(-batch_size // multiple) * multiple
+    padded = -(-batch_size // mesh.size) * mesh.size
+    own = own_part(padded)
     for i in range(0, len(rows), batch_size):
         part = rows[i : i + batch_size]
         padding = np.repeat(part[:1], padded - len(part))
-        batch = gather(arrays, np.concatenate([part, padding]))
-        yield batch._replace(valid=np.arange(padded) < len(part))
+        batch = gather(arrays, np.concatenate([part, padding])[own])
+        yield place(batch._replace(valid=(np.arange(padded) < len(part))[own]), divided(mesh))
 
 
 def gather(arrays: Arrays, rows: Int64[np.ndarray, " b"]) -> Batch:
@@ -164,34 +167,34 @@ def _tfdata_pieces(
     dtypes = (tf.int16, tf.uint8, tf.int32, tf.float32, tf.float32, tf.bool)
     size = _piece_size(order.batch_size * arrays.size**2 * 3, portion)
     pieces = list(_pieces(order.steps_per_epoch, start, stop, size))
+    own = own_part(order.batch_size)
 
     def load(first, count):
         def read(first, count):
-            return tuple(gather_steps(arrays, order, int(first), int(count), size))
+            return tuple(gather_steps(arrays, order, int(first), int(count), size, own))
 
         return tf.numpy_function(read, [first, count], dtypes)
 
     firsts, counts = np.array(pieces, np.int64).reshape(-1, 2).T
     stream = tf.data.Dataset.from_tensor_slices((firsts, counts)).map(load).prefetch(1)
-    everywhere, by_slice = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(None, "data"))
-    rows = jax.device_put(np.arange(size, dtype=np.int32), everywhere)
+    everywhere, by_slice = replicated(mesh), divided(mesh, axis=1)
+    rows = place(np.arange(size, dtype=np.int32), everywhere)
     for (first, count), slices in zip(pieces, stream.as_numpy_iterator(), strict=True):
-        held, begin = jax.device_put((slices, np.int32(first)), (by_slice, everywhere))
-        yield Source(Batch(*held), rows, begin), count
+        yield Source(Batch(*place(slices, by_slice)), rows, place(np.int32(first), everywhere)), count
 
 
 def _device_pieces(
     arrays: Arrays, order: Order, start: int, stop: int, mesh: Mesh, portion: int
 ) -> Iterator[tuple[Source, int]]:
-    everywhere, by_slice = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(None, "data"))
+    everywhere, by_slice, own = replicated(mesh), divided(mesh, axis=1), own_part(order.batch_size)
     images, masks = np.asarray(arrays.images), np.asarray(arrays.masks)
     valid = np.ones(len(arrays), bool)
-    held = jax.device_put(Batch(images, masks, arrays.labels, arrays.p1, arrays.p99, valid), everywhere)
+    held = place(Batch(images, masks, arrays.labels, arrays.p1, arrays.p99, valid), everywhere)
     length = order.steps_per_epoch
     for first, count in _pieces(length, start, stop, length):
         begin = first - first % length  # the rows of the whole epoch, so that their shape is always the same
-        rows = np.stack([order(step) for step in range(begin, begin + length)]).astype(np.int32)
-        yield Source(held, *jax.device_put((rows, np.int32(begin)), (by_slice, everywhere))), count
+        rows = np.stack([order(step)[own] for step in range(begin, begin + length)]).astype(np.int32)
+        yield Source(held, place(rows, by_slice), place(np.int32(begin), everywhere)), count
 
 
 def _pieces(length: int, start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:

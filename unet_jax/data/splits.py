@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Float64, Int64
 
 from unet_jax.config import SPLITS, SplitConfig, UserError
 from unet_jax.data.arrays import Arrays
@@ -54,15 +54,17 @@ def make_split(arrays: Arrays, config: SplitConfig) -> Split:
     """Divide a dataset.
 
     `patient`: of each tumour type, patients in random order go to the side that lacks the largest part of its slices,
-    so that none gets more than its fraction and one patient. `official`: the dataset's own five folds. `slice`: slices
-    in random order, by tumour type; validation is also test, as in the original notebook.
+    so that none gets more than its fraction and one patient. `folds`: the same with equal parts, one of them for test
+    and the next for validation. `official`: so with the dataset's own five folds. `slice`: slices in random order, by
+    tumour type; validation is also test, as in the original notebook.
 
     Raises:
         UserError: a side is empty, folds are missing, or a patient is on two sides (kind `slice` excepted).
     """
     sides = {
         "patient": _by_patient,
-        "official": _by_fold,
+        "folds": _by_drawn_folds,
+        "official": _by_official_folds,
         "slice": _by_slice,
     }[config.kind](arrays, config)
     for name, rows in zip(SPLITS, sides, strict=True):
@@ -94,9 +96,29 @@ Sides = tuple[Int64[np.ndarray, " a"], Int64[np.ndarray, " b"], Int64[np.ndarray
 
 
 def _by_patient(arrays: Arrays, config: SplitConfig) -> Sides:
-    rng = np.random.default_rng(config.seed)
     fractions = np.array([1 - config.val_fraction - config.test_fraction, config.val_fraction, config.test_fraction])
-    side_of = np.zeros(len(arrays), int)
+    side_of = _dealt(arrays, fractions, config.seed)
+    return tuple(np.flatnonzero(side_of == side) for side in range(3))  # pyright: ignore[reportReturnType]
+
+
+def _by_drawn_folds(arrays: Arrays, config: SplitConfig) -> Sides:
+    return _rotated(1 + _dealt(arrays, np.full(config.folds, 1 / config.folds), config.seed), config)
+
+
+def _by_official_folds(arrays: Arrays, config: SplitConfig) -> Sides:
+    if not np.isin(arrays.folds, range(1, 6)).all():
+        missing = int((~np.isin(arrays.folds, range(1, 6))).sum())
+        raise UserError(
+            f"{missing} of {len(arrays)} slices have no fold from 1 to 5. Convert with the dataset's cvind.mat "
+            "beside its slices, or use --split.kind patient."
+        )
+    return _rotated(arrays.folds, config)
+
+
+def _dealt(arrays: Arrays, fractions: Float64[np.ndarray, " parts"], seed: int) -> Int64[np.ndarray, " n"]:
+    """The part of each row: patients whole, and of each tumour type about the given fraction of the slices."""
+    rng = np.random.default_rng(seed)
+    part_of = np.zeros(len(arrays), np.int64)
     patients, first = np.unique(arrays.pids, return_index=True)
     # A patient with slices of several types counts as the type of the first of them.
     types = arrays.labels[first]
@@ -104,23 +126,18 @@ def _by_patient(arrays: Arrays, config: SplitConfig) -> Sides:
         group = rng.permutation(patients[types == label])
         members = {pid: np.flatnonzero(arrays.pids == pid) for pid in group}
         wanted = fractions * sum(len(m) for m in members.values())
-        filled = np.zeros(3)
+        filled = np.zeros(len(fractions))
         for pid in group:
-            side = int(np.argmax((wanted - filled) / wanted))
-            side_of[members[pid]] = side
-            filled[side] += len(members[pid])
-    return tuple(np.flatnonzero(side_of == side) for side in range(3))  # pyright: ignore[reportReturnType]
+            part = int(np.argmax((wanted - filled) / wanted))
+            part_of[members[pid]] = part
+            filled[part] += len(members[pid])
+    return part_of
 
 
-def _by_fold(arrays: Arrays, config: SplitConfig) -> Sides:
-    if not np.isin(arrays.folds, range(1, 6)).all():
-        missing = int((~np.isin(arrays.folds, range(1, 6))).sum())
-        raise UserError(
-            f"{missing} of {len(arrays)} slices have no fold from 1 to 5. Convert with the dataset's cvind.mat "
-            "beside its slices, or use --split.kind patient."
-        )
-    val = config.fold % 5 + 1
-    chosen = [~np.isin(arrays.folds, (config.fold, val)), arrays.folds == val, arrays.folds == config.fold]
+def _rotated(folds: Int64[np.ndarray, " n"], config: SplitConfig) -> Sides:
+    """Of folds 1 to n, `config.fold` is for test, the next one for validation, the others for training."""
+    val = config.fold % config.last_fold + 1
+    chosen = [~np.isin(folds, (config.fold, val)), folds == val, folds == config.fold]
     return tuple(np.flatnonzero(c) for c in chosen)  # pyright: ignore[reportReturnType]
 
 

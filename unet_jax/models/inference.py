@@ -22,11 +22,16 @@ def tumor_logits(logits: Float[Array, "b h w c"]) -> Float[Array, "b h w"]:
     return logits.max(axis=-1)
 
 
-def make_predict(model: ModelConfig, prep: PreprocessConfig) -> Callable[..., Float[Array, "b h w"]]:
-    """A jitted function `(variables, images, p1, p99) -> probabilities`.
+@functools.cache
+def make_predict(model: ModelConfig, prep: PreprocessConfig, *, tta: bool = False) -> Callable[..., Any]:
+    """A jitted function `(variables, images, p1, p99) -> probabilities`, the same one for equal arguments.
 
     Its arguments: variables as `UNet.init` makes them; images (b, h, w) raw intensities at the network's size;
     p1, p99 (b,) as in `preprocess`. It returns float32 (b, h, w) in [0, 1].
+
+    Args:
+        model, prep: of the run.
+        tta: average the probabilities of a slice and of its mirror image (left and right exchanged).
     """
     net = UNet(model)
 
@@ -34,10 +39,39 @@ def make_predict(model: ModelConfig, prep: PreprocessConfig) -> Callable[..., Fl
     def predict(
         variables: Variables, images: Shaped[Array, "b h w"], p1: Float[Array, " b"], p99: Float[Array, " b"]
     ) -> Float[Array, "b h w"]:
-        logits = net.apply(variables, preprocess(images, p1, p99, prep), train=False)
-        return jax.nn.sigmoid(tumor_logits(jnp.asarray(logits)))
+        def probabilities(x: Float[Array, "b h w 1"]) -> Float[Array, "b h w"]:
+            return jax.nn.sigmoid(tumor_logits(jnp.asarray(net.apply(variables, x, train=False))))
+
+        x = preprocess(images, p1, p99, prep)
+        if not tta:
+            return probabilities(x)
+        return (probabilities(x) + probabilities(x[:, :, ::-1])[:, :, ::-1]) / 2
 
     return predict
+
+
+@functools.cache
+def make_dropout_spread(model: ModelConfig, prep: PreprocessConfig, samples: int) -> Callable[..., Any]:
+    """A jitted function `(variables, image, p1, p99) -> spread` of one slice, by Monte-Carlo dropout.
+
+    Its arguments: variables as `UNet.init` makes them; image (h, w); p1, p99 (). It returns float32 (h, w), the
+    standard deviation of the probability over `samples` passes with dropout, 0 to 0.5. What is dropped is the same for
+    every slice, so that a slice's spread depends on nothing but the slice.
+
+    Source: Gal & Ghahramani, "Dropout as a Bayesian approximation", arXiv:1506.02142.
+    """
+    net = UNet(model)
+
+    @functools.partial(jax.jit, compiler_options=compiler_options())
+    def spread(
+        variables: Variables, image: Shaped[Array, "h w"], p1: Float[Array, ""], p99: Float[Array, ""]
+    ) -> Float[Array, "h w"]:
+        x = preprocess(image[None], p1[None], p99[None], prep)
+        x = jnp.broadcast_to(x, (samples, *x.shape[1:]))
+        logits = net.apply(variables, x, train=False, sample=True, rngs={"dropout": jax.random.key(0)})
+        return jax.nn.sigmoid(tumor_logits(jnp.asarray(logits))).std(axis=0)
+
+    return spread
 
 
 def abstract_variables(model: ModelConfig) -> Variables:

@@ -23,11 +23,12 @@ class UNet(nn.Module):
     config: ModelConfig
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w i"], *, train: bool) -> Float[Array, "b h w c"]:
+    def __call__(self, x: Float[Array, "b h w i"], *, train: bool, sample: bool = False) -> Float[Array, "b h w c"]:
         """
         Args:
             x: network input; both sides multiples of `config.stride`.
             train: normalise by the batch and drop values (needs the rng "dropout"), or use the running statistics.
+            sample: drop values without `train` too, for Monte-Carlo dropout (Gal & Ghahramani, arXiv:1506.02142).
 
         Returns:
             Logits, one channel a class, float32.
@@ -41,7 +42,7 @@ class UNet(nn.Module):
         momentum = c.norm_momentum if c.norm == "conv" else None
         block_type = nn.remat(ConvBlock) if c.remat else ConvBlock
         block = functools.partial(block_type, norm_momentum=momentum, dtype=dtype, train=train)
-        dropout = functools.partial(Dropout(c.dropout), train=train)
+        dropout = functools.partial(Dropout(c.dropout), train=train or sample)
         widths = [c.width * 2**level for level in range(c.levels)]
 
         skips = []

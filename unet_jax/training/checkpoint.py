@@ -19,7 +19,7 @@ import operator
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
@@ -30,6 +30,8 @@ import orbax.checkpoint as ocp
 
 from unet_jax.config import UserError
 from unet_jax.training import manifest as manifests
+from unet_jax.training.processes import is_first, meet
+from unet_jax.training.trees import difference, flatten, nest
 
 VARIABLES = ("params", "batch_stats")
 """The fields of the state that make up the item `variables`."""
@@ -47,8 +49,9 @@ class CheckpointError(UserError):
 class Checkpoints:
     """The checkpoints in one directory.
 
-    One process may have a directory open for writing, any number may read it meanwhile. Used as a context manager, or
-    closed with `close`. Not for use from several threads.
+    One process may have a directory open for writing, or all those together that train one network, which then call
+    the same methods; any number may read it meanwhile. Used as a context manager, or closed with `close`. Not for use
+    from several threads.
     """
 
     def __init__(self, directory: Path, *, read_only: bool = False) -> None:
@@ -65,8 +68,10 @@ class Checkpoints:
             opened.enter_context(_quiet_orbax())
             self._reader = opened.enter_context(ocp.Checkpointer(ocp.PyTreeCheckpointHandler()))
             if not read_only:
-                self.directory.mkdir(parents=True, exist_ok=True)
-                self._sweep()
+                if is_first():
+                    self.directory.mkdir(parents=True, exist_ok=True)
+                    self._sweep()
+                meet("checkpoints opened")
                 # Weights look like noise: zstd takes 8 % off them, and makes a save 1.7 times as long.
                 handlers: dict[str, Any] = {
                     item: ocp.PyTreeCheckpointHandler(use_compression=False) for item in ("variables", "train")
@@ -128,10 +133,11 @@ class Checkpoints:
         Raises:
             CheckpointError: there is no such step, or its manifest is damaged.
         """
-        try:
-            return self._read_manifest(step).metric
-        except FileNotFoundError:
-            self._absent(step)
+        return self._existing_manifest(step).metric
+
+    def variables_digest(self, step: int) -> str:
+        """SHA-256 that tells the networks of checkpoints apart, wherever they lie. Raises as `metric`."""
+        return manifests.item_digest(self._existing_manifest(step), "variables")
 
     # Writing
 
@@ -167,13 +173,13 @@ class Checkpoints:
             if metric is not None and manifest.metric is None:
                 manifests.write(self._manifest(step), dataclasses.replace(manifest, metric=metric))
             return
-        arrays = _flatten(state)
+        arrays = flatten(state)
         size, free = sum(x.nbytes for x in arrays.values()), shutil.disk_usage(self.directory).free
         if free < size:  # Orbax would find out too, but only after filling the disk, and not quietly.
             raise OSError(f"{self._path(step)} takes {size / 1e6:,.1f} MB, and only {free / 1e6:,.1f} MB are free")
         variables = {name: x for name, x in arrays.items() if name.split("/")[0] in VARIABLES}
         train = {name: x for name, x in arrays.items() if name not in variables}
-        items = {"variables": _nest(variables), "train": _nest(train)}
+        items = {"variables": nest(variables), "train": nest(train)}
         args = ocp.args.Composite(**{name: ocp.args.PyTreeSave(item) for name, item in items.items()})
         try:
             # By force: over what a failed save of this step may have left.
@@ -194,11 +200,14 @@ class Checkpoints:
             concurrent.futures.wait([self._pending])  # Interrupted here by Ctrl-C, it is still pending.
             pending, self._pending = self._pending, None
             pending.result()
+            meet("checkpoint sealed")
 
     def _commit(self, step: int, metric: float | None) -> None:
         """Wait for Orbax, seal the step with its manifest, then remove what is no longer needed."""
         try:
             self._writer.wait_until_finished()
+            if not is_first():
+                return
             manifests.write(self._manifest(step), manifests.take(self._path(step), step, metric))
         except Exception as e:  # TensorStore reports a full disk as a ValueError.
             self._abandon(step, e)
@@ -207,7 +216,8 @@ class Checkpoints:
     def _abandon(self, step: int, cause: Exception) -> NoReturn:
         # On a full disk the remains take the room that the next attempt needs.
         with contextlib.suppress(OSError):
-            self._sweep()
+            if is_first():
+                self._sweep()
         code = re.search(r"os_error_code='(\d+)'", str(cause))
         reason = os.strerror(int(code[1])) if code else (str(cause) or type(cause).__name__).splitlines()[0]
         raise OSError(f"{self._path(step)} could not be written: {reason}") from cause
@@ -285,9 +295,12 @@ class Checkpoints:
             raise
 
     def _load(self, step: int, like: Any, items: tuple[str, ...]) -> Any:
-        expected = _flatten(like)
-        stored = {item: _flatten(self._reader.metadata(self._path(step) / item).item_metadata.tree) for item in items}
-        self._compare(step, expected, {name: x for item in stored.values() for name, x in item.items()})
+        expected = flatten(like)
+        stored = {item: flatten(self._reader.metadata(self._path(step) / item).item_metadata.tree) for item in items}
+        found = {name: x for item in stored.values() for name, x in item.items()}
+        if wrong := difference(expected, found, self._path(step)):
+            remedy = "Use the configuration that it was trained with, or another workdir."
+            raise CheckpointError(f"{wrong} {remedy}")
         default = jnp.zeros(()).sharding
         arrays: dict[str, Any] = {}
         for item, names in stored.items():
@@ -299,27 +312,9 @@ class Checkpoints:
                 )
                 for name in names
             }
-            args = ocp.args.PyTreeRestore(item=_nest(dict.fromkeys(names, 0)), restore_args=_nest(to))
-            arrays.update(_flatten(self._reader.restore(self._path(step) / item, args=args)))
+            args = ocp.args.PyTreeRestore(item=nest(dict.fromkeys(names, 0)), restore_args=nest(to))
+            arrays.update(flatten(self._reader.restore(self._path(step) / item, args=args)))
         return jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in expected])
-
-    def _compare(self, step: int, expected: dict[str, Any], found: dict[str, Any]) -> None:
-        """Raise CheckpointError unless names, shapes and dtypes are the same."""
-        where, remedy = self._path(step), "Use the configuration that it was trained with, or another workdir."
-        lacks, others = [n for n in expected if n not in found], [n for n in found if n not in expected]
-        if lacks or others:
-            texts = [f"lacks {len(lacks)} of {len(expected)} arrays (first {lacks[0]})"] if lacks else []
-            texts += [f"has {len(others)} that are not expected (first {others[0]})"] if others else []
-            raise CheckpointError(f"{where} is of another configuration: it {' and '.join(texts)}. {remedy}")
-        aspects: tuple[Callable[[Any], Any], ...] = (lambda x: tuple(x.shape), lambda x: jnp.dtype(x.dtype).name)
-        for aspect in aspects:
-            if different := [n for n in expected if aspect(found[n]) != aspect(expected[n])]:
-                n = different[0]
-                more = f", and {len(different) - 1} more differ" if len(different) > 1 else ""
-                raise CheckpointError(
-                    f"{n}: checkpoint has {aspect(found[n])}, this configuration expects {aspect(expected[n])}{more} "
-                    f"({where}). {remedy}"
-                )
 
     # Names and errors
 
@@ -343,6 +338,12 @@ class Checkpoints:
             self._damaged(step, manifests.DamageError(self._manifest(step), f"is the manifest of step {manifest.step}"))
         return manifest
 
+    def _existing_manifest(self, step: int) -> manifests.Manifest:
+        try:
+            return self._read_manifest(step)
+        except FileNotFoundError:
+            self._absent(step)
+
     def _absent(self, step: int) -> NoReturn:
         steps = self.steps()
         there = f"it has {', '.join(map(str, steps))}" if steps else "it has none"
@@ -357,24 +358,6 @@ class Checkpoints:
                 remedy += f", or remove {self._path(step)} to resume training from step {others[-1]}"
             remedy += "."
         raise CheckpointError(f"{damage}. {remedy}") from None
-
-
-def _flatten(tree: Any) -> dict[str, Any]:
-    """Leaves by their names, as `params/enc0/conv1/kernel`, in the order of jax.tree.leaves."""
-    leaves, _ = jax.tree.flatten_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
-
-
-def _nest(leaves: dict[str, Any]) -> dict[str, Any]:
-    """Plain nested dicts, so that what is stored depends on no class of Flax, Optax or ours."""
-    tree: dict[str, Any] = {}
-    for name, leaf in leaves.items():
-        *folders, last = name.split("/")
-        node = tree
-        for folder in folders:
-            node = node.setdefault(folder, {})
-        node[last] = leaf
-    return tree
 
 
 @contextlib.contextmanager

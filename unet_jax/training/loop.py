@@ -56,7 +56,7 @@ def run_steps(
     stop: int,
     key: Any,
     settled: Settled = lambda step, losses: None,
-    stopped: Callable[[], bool] = lambda: False,
+    stopped: Callable[[int], bool] = lambda step: False,
 ) -> TrainState:
     """Do steps `start` to `stop - 1`, or fewer if `stopped` becomes true; on return all of them are done.
 
@@ -68,7 +68,7 @@ def run_steps(
         stop: the end of an epoch, counted from the beginning of the run.
         key: the run's base key.
         settled: told of each dispatch, in order; what it raises ends the loop.
-        stopped: asked before each dispatch.
+        stopped: asked before each dispatch, with the number of its first step.
     """
     most, step = max(compiled), start
     pending: deque[tuple[int, Any]] = deque()
@@ -77,10 +77,11 @@ def run_steps(
         first, losses = pending.popleft()
         settled(first, np.asarray(losses))
 
-    while step < stop and not stopped():
+    stopping = False
+    while step < stop and not stopping:
         source, count = next(pieces)
         for size in portions(count, most):
-            if stopped():
+            if stopping := stopped(step):
                 break
             state, losses = compiled[size](state, source, key)
             pending.append((step, losses))

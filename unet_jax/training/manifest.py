@@ -98,6 +98,11 @@ def verify(folder: Path, manifest: Manifest, items: Collection[str]) -> None:
             raise DamageError(path, "is missing") from None
 
 
+def item_digest(manifest: Manifest, item: str) -> str:
+    """SHA-256 over the names, sizes and digests of the files of one subfolder."""
+    return _digest({name: entry for name, entry in manifest.files.items() if name.split("/")[0] == item})
+
+
 def sync_folder(path: Path) -> None:
     """Bring the names in the folder `path` to the disk."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Shaped
 
 from unet_jax.config import Config, OptimConfig
+from unet_jax.mesh import divided, replicated
 from unet_jax.models.compiler import compiler_options
 from unet_jax.models.inference import tumor_logits
 from unet_jax.models.preprocess import preprocess
@@ -19,7 +20,6 @@ from unet_jax.models.unet import UNet
 from unet_jax.scoring.metrics import Counts, apply_threshold, count
 from unet_jax.training.augment import augment
 from unet_jax.training.losses import LossSums, loss_sums, loss_value
-from unet_jax.training.mesh import divided, replicated
 
 THRESHOLD = 0.5
 """Threshold of the metrics shown during training; the one for use is chosen on validation afterwards."""
@@ -199,11 +199,16 @@ def make_train_steps(
     return train_steps
 
 
-def make_eval_step(config: Config) -> Callable[..., tuple[LossSums, Counts]]:
-    """A jitted `(params, batch_stats, batch) -> (LossSums, Counts)` with the running statistics, no dropout."""
+def make_eval_step(config: Config, mesh: Mesh) -> Callable[..., tuple[LossSums, Counts]]:
+    """A jitted `(params, batch_stats, batch) -> (LossSums, Counts)` with the running statistics, no dropout.
+
+    Args:
+        config: as `make_train_step`.
+        mesh: the devices that a batch is divided among, and where the sums will be.
+    """
     apply: Any = UNet(config.model).apply  # its type does not tell whether it also returns the updated statistics
 
-    @functools.partial(jax.jit, compiler_options=compiler_options())
+    @functools.partial(jax.jit, out_shardings=replicated(mesh), compiler_options=compiler_options())
     def eval_step(params: Any, batch_stats: Any, batch: Any) -> tuple[LossSums, Counts]:
         x = preprocess(batch.images, batch.p1, batch.p99, config.preprocess)
         logits = apply({"params": params, "batch_stats": batch_stats}, x, train=False)

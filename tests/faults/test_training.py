@@ -1,0 +1,153 @@
+"""Training that is killed, crowded out or misled: it loses nothing, and says what is wrong."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from unet_jax import crossval, train
+from unet_jax.config import UserError, read_config
+from unet_jax.models.inference import abstract_variables
+from unet_jax.training.checkpoint import Checkpoints
+from unet_jax.workdir import Workdir, lock, read_records
+
+SMALL = ["--model.width", "2", "--model.levels", "2", "--loader.batch-size", "4", "--loader.pipeline", "device"]
+EPOCHS = 6
+SEED = 5
+
+
+def options(workdir: Path, data: Path) -> list[str]:
+    return ["--workdir", str(workdir), "--data", str(data), *SMALL, "--optim.epochs", str(EPOCHS)]
+
+
+def run(last_moment: int, argv: list[str]) -> subprocess.CompletedProcess[str]:
+    script = Path(__file__).with_name("train_killed.py")
+    command = [sys.executable, str(script), str(last_moment), *argv]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+def final(workdir: Path):
+    with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
+        step = checkpoints.latest()
+        like = abstract_variables(read_config(workdir / "config.json").model)
+        return step, jax.device_get(checkpoints.restore_variables(step, like=like))
+
+
+def assert_equal_runs(one: Path, other: Path) -> None:
+    (step, variables), (other_step, other_variables) = final(one), final(other)
+    assert step == other_step
+    jax.tree.map(np.testing.assert_array_equal, variables, other_variables)
+    records, others = (read_records(Workdir(w)) for w in (one, other))
+    for record in records + others:
+        del record["seconds"]
+    assert records == others
+    assert (one / "threshold.json").read_text() == (other / "threshold.json").read_text()
+
+
+def killed_and_resumed(tiny_data: Path, tmp_path: Path, times: int) -> None:
+    """Killed at random moments of a run, again and again in one workdir, and then left to end."""
+    clean = run(0, options(tmp_path / "clean", tiny_data))
+    assert clean.returncode == 0, clean.stderr
+    moments = int(clean.stdout.splitlines()[-1])
+    assert moments > 20 * EPOCHS  # several in every save
+    rng, workdir, where = random.Random(SEED), tmp_path / "killed", []
+    for _ in range(times):
+        # Of what is left after a resume the first moments would come most often; each kill may come anywhere.
+        last = rng.randint(1, moments)
+        done = run(last, options(workdir, tiny_data))
+        where.append((last, done.returncode))
+        if done.returncode == 0:
+            # It came to the end before that moment: begin again.
+            assert_equal_runs(workdir, tmp_path / "clean")
+            shutil.rmtree(workdir)
+            continue
+        assert done.returncode == -signal.SIGKILL, (where, done.stderr)
+    last = run(0, options(workdir, tiny_data))
+    assert last.returncode == 0, (where, last.stderr)
+    assert sum(code == -signal.SIGKILL for _, code in where) >= times // 2, where
+    assert_equal_runs(workdir, tmp_path / "clean")
+
+
+@pytest.mark.slow
+def test_killed_at_a_few_moments(tiny_data, tmp_path):
+    killed_and_resumed(tiny_data, tmp_path, times=2)
+
+
+@pytest.mark.faults
+def test_killed_at_many_moments(tiny_data, tmp_path):
+    killed_and_resumed(tiny_data, tmp_path, times=20)
+
+
+# Two trainings on one workdir
+
+
+def test_a_second_training_of_a_workdir_is_refused_at_once(tiny_data, tmp_path):
+    workdir = Workdir(tmp_path / "run")
+    workdir.path.mkdir()
+    with lock(workdir), pytest.raises(UserError, match=r"run is being trained by another process\. Wait for it"):
+        train.main(options(workdir.path, tiny_data))
+    # It left nothing behind that would bind the next one.
+    assert {p.name for p in workdir.path.iterdir()} <= {"train.lock"}
+    fold = Workdir(tmp_path / "cv" / "fold-1")
+    fold.path.mkdir(parents=True)
+    with lock(fold), pytest.raises(UserError, match=r"fold-1 is being trained by another process"):
+        crossval.main([*options(tmp_path / "cv", tiny_data), "--folds", "3"])
+
+
+def test_a_killed_training_leaves_the_workdir_free(tmp_path):
+    """The operating system gives the lock free, though the file stays."""
+    workdir = Workdir(tmp_path)
+    code = (
+        "import os, signal, sys; from pathlib import Path; from unet_jax.workdir import Workdir, lock\n"
+        "with lock(Workdir(Path(sys.argv[1]))): os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], timeout=120)
+    assert done.returncode == -signal.SIGKILL and (tmp_path / "train.lock").exists()
+    with lock(workdir):
+        pass
+
+
+# What cannot be written to
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs the permissions of POSIX")
+def test_a_workdir_that_cannot_be_written_to_is_named(tiny_data, tmp_path, monkeypatch):
+    """Root may write everywhere, so the refusal is the system's call made to fail."""
+
+    def refused(path, *args, **kwargs):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "mkdir", refused)
+    with pytest.raises(PermissionError, match=f"Permission denied: '{tmp_path / 'run'}'"):
+        train.main(options(tmp_path / "run", tiny_data))
+
+
+def test_a_disk_that_fills_up_during_training_is_named_and_the_run_goes_on_later(tiny_data, tmp_path, monkeypatch):
+    """The second checkpoint does not fit: exit code 1 (an OSError), the first is kept, and with room it goes on."""
+    from unet_jax.training import manifest
+
+    plain, written = manifest.write, []
+
+    def full(path, content):
+        if path.parent.name == "checkpoints":
+            written.append(path.name)
+            if len(written) == 2:
+                raise OSError(28, "No space left on device")
+        return plain(path, content)
+
+    monkeypatch.setattr(manifest, "write", full)
+    with pytest.raises(OSError, match=rf"{tmp_path / 'run' / 'checkpoints'}/\d+ could not be written"):
+        train.main(options(tmp_path / "run", tiny_data))
+    with Checkpoints(tmp_path / "run" / "checkpoints", read_only=True) as checkpoints:
+        assert len(checkpoints.steps()) == 1
+    monkeypatch.undo()
+    assert train.main(options(tmp_path / "run", tiny_data)) == 0
+    assert train.main(options(tmp_path / "clean", tiny_data)) == 0
+    assert_equal_runs(tmp_path / "run", tmp_path / "clean")

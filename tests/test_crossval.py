@@ -1,0 +1,139 @@
+"""Cross-validation: every slice is scored once, by the network that left it out; and a stopped one goes on."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+
+import numpy as np
+import pytest
+
+from unet_jax import crossval, train
+from unet_jax import eval as eval_door
+from unet_jax.config import UserError
+from unet_jax.data.arrays import open_arrays
+from unet_jax.data.resize import from_network
+from unet_jax.data.splits import load_split
+from unet_jax.predictor import Predictor
+from unet_jax.workdir import Workdir, read_records, run_folders
+
+SMALL = ["--model.width", "2", "--model.levels", "2", "--loader.batch-size", "4", "--loader.pipeline", "device"]
+LEARNING = ["--optim.epochs", "3", "--optim.learning-rate", "0.01"]
+
+
+def options(workdir, data, *more):
+    return ["--workdir", str(workdir), "--data", str(data), *SMALL, *LEARNING, *map(str, more)]
+
+
+@pytest.fixture(scope="module")
+def crossvalidated(tiny_data, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("crossval") / "cv"
+    assert crossval.main(options(workdir, tiny_data, "--folds", 3)) == 0
+    return workdir
+
+
+def summary(path):
+    return json.loads((path / "summary.json").read_text())
+
+
+def test_every_slice_is_scored_once_by_the_fold_that_left_it_out(crossvalidated, tiny_data):
+    arrays, splits = open_arrays(tiny_data), [load_split(f / "split.json") for f in run_folders(crossvalidated)]
+    assert len(splits) == 3
+    assert sorted(s for split in splits for s in split.test) == arrays.slices.tolist()
+    out = crossvalidated / "eval" / "oof"
+    with (out / "slices.csv").open() as f:
+        rows = {int(r["slice"]): r for r in csv.DictReader(f)}
+    assert sorted(rows) == arrays.slices.tolist()
+    got = summary(out)
+    assert (got["split"], got["n_slices"]) == ("oof", len(arrays))
+    thresholds = []
+    for folder, split in zip(run_folders(crossvalidated), splits, strict=True):
+        predictor = Predictor.open(folder)
+        thresholds.append(predictor.threshold)
+        row = int(split.rows(arrays, "test")[0])
+        ((probs, _),) = predictor.stream_network([arrays.network_slice(row)])
+        mask = arrays.native_mask(row)
+        pred = from_network(probs, mask.shape) >= np.float32(predictor.threshold)
+        found = rows[int(arrays.slices[row])]
+        assert int(found["native_predicted_pixels"]) == pytest.approx(pred.sum(), abs=2)
+    assert got["thresholds"] == thresholds
+    for name in ("patients.csv", "gallery.png", "report.html"):
+        assert (out / name).stat().st_size > 0
+
+
+def test_a_fold_is_what_training_it_alone_gives(crossvalidated, tiny_data, tmp_path):
+    alone = tmp_path / "alone"
+    assert train.main(options(alone, tiny_data, "--split.kind", "folds", "--split.folds", 3, "--split.fold", 2)) == 0
+    fold = crossvalidated / "fold-2"
+    assert load_split(alone / "split.json") == load_split(fold / "split.json")
+    ours, theirs = (read_records(Workdir(w)) for w in (fold, alone))
+    for record in ours + theirs:
+        del record["seconds"]
+    assert ours == theirs
+
+
+def test_a_finished_one_is_only_scored_again(crossvalidated, capsys):
+    before = {p: p.read_bytes() for p in crossvalidated.rglob("*.json*")}
+    assert crossval.main(["--workdir", str(crossvalidated)]) == 0
+    assert {p: p.read_bytes() for p in crossvalidated.rglob("*.json*")} == before
+    assert "oof:" in capsys.readouterr().out
+
+
+def test_a_stopped_one_goes_on(crossvalidated, tiny_data, tmp_path, monkeypatch, capsys):
+    from unet_jax import fit
+
+    plain, workdir = fit._Run._check_losses, tmp_path / "cv"
+
+    def signalled(run, step, losses):
+        if run.workdir.path.name == "fold-2" and step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return plain(run, step, losses)
+
+    monkeypatch.setattr(fit._Run, "_check_losses", signalled)
+    assert crossval.main(options(workdir, tiny_data, "--folds", 3)) == 75
+    assert "SIGTERM: saved" in capsys.readouterr().out
+    assert not (workdir / "fold-3").exists() and not (workdir / "eval").exists()
+    with pytest.raises(UserError, match=r"fold-3 is missing: the cross-validation is not finished"):
+        Predictor.open(workdir)
+    monkeypatch.undo()
+    assert crossval.main(["--workdir", str(workdir)]) == 0
+    assert summary(workdir / "eval" / "oof") == summary(crossvalidated / "eval" / "oof")
+
+
+def test_it_stands_for_the_average_of_its_folds(crossvalidated, raw_phantom, tmp_path):
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 255, (32, 32)).astype(np.uint8) for _ in range(2)]
+    each = [next(Predictor.open(f).stream(images[:1])).probs for f in run_folders(crossvalidated)]
+    np.testing.assert_allclose(
+        next(Predictor.open(crossvalidated).stream(images[:1])).probs, np.mean(each, axis=0), atol=1e-6
+    )
+
+
+def test_its_average_is_not_scored_on_what_it_was_trained_on(crossvalidated, tmp_path):
+    argv = ["--workdir", str(crossvalidated), "--output", str(tmp_path / "out")]
+    with pytest.raises(UserError, match=r"have different slices in split test: .*own scores are in its eval/oof"):
+        eval_door.main(argv)
+    assert eval_door.main([*argv, "--split", "all"]) == 0
+    assert summary(tmp_path / "out")["split"] == "all"
+    with pytest.raises(UserError, match="--output is needed for 3 runs averaged"):
+        eval_door.main(argv[:2])
+
+
+def test_another_number_of_folds_or_another_run_is_refused(crossvalidated, tiny_data, trained):
+    with pytest.raises(UserError, match="holds a cross-validation of 3 folds, not 4"):
+        crossval.main(options(crossvalidated, tiny_data, "--folds", 4))
+    with pytest.raises(UserError, match=r"--model\.width 4 \(it has 2\)"):
+        crossval.main(["--workdir", str(crossvalidated), "--model.width", "4"])
+    with pytest.raises(UserError, match="holds a single run"):
+        crossval.main(options(trained, tiny_data))
+
+
+@pytest.mark.parametrize("text", ["{", "{}", '{"folds": "3"}', "[]"])
+def test_a_damaged_record_is_named(crossvalidated, tiny_data, tmp_path, text):
+    shutil.copytree(crossvalidated, tmp_path / "cv")
+    (tmp_path / "cv" / "crossval.json").write_text(text)
+    with pytest.raises(UserError, match=r"crossval\.json is damaged"):
+        Predictor.open(tmp_path / "cv")
+    with pytest.raises(UserError, match=r"crossval\.json is damaged|folds, not"):
+        crossval.main(options(tmp_path / "cv", tiny_data, "--folds", 3))

@@ -1,0 +1,111 @@
+"""Several processes that train one network together, on one computer or many: JAX's own `jax.distributed`.
+
+All of them run the same program. The first one, of index 0, writes what a run leaves; all take part in computing and in
+saving checkpoints. A folder that all of them reach holds the workdir.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import jax
+from jax.experimental import multihost_utils
+
+from unet_jax.config import DistributedConfig, RunError
+
+CONNECT_SECONDS = 120
+"""How long the processes wait for each other at the start."""
+SILENCE_SECONDS = 30
+"""After so long without a sign of life a process counts as dead, and the others end."""
+END_SECONDS = 3600
+"""How long those that are done wait for the last one to end; a small part of them draws the pictures."""
+
+
+def connect(given: DistributedConfig) -> None:
+    """Join the other processes, if there are any; before anything else is done with jax.
+
+    Under SLURM (`srun` with several tasks) nothing need be given.
+
+    Raises:
+        RunError: the others did not come.
+    """
+    if given.coordinator is None and not under_slurm():
+        return
+    try:
+        jax.distributed.initialize(
+            given.coordinator,
+            given.num_processes,
+            given.process_id,
+            initialization_timeout=CONNECT_SECONDS,
+            heartbeat_timeout_seconds=SILENCE_SECONDS,
+            shutdown_timeout_seconds=END_SECONDS,
+        )
+    except (RuntimeError, ValueError) as e:
+        raise RunError(
+            f"The processes did not find each other within {CONNECT_SECONDS} s ({_first_line(e)}). Start all of them "
+            "with the same --distributed.coordinator and --distributed.num-processes, each with its own "
+            "--distributed.process-id."
+        ) from e
+
+
+def under_slurm() -> bool:
+    """Whether `srun` started this process as one of several."""
+    tasks = os.environ.get("SLURM_NTASKS", "1")
+    return "SLURM_PROCID" in os.environ and tasks.isdecimal() and int(tasks) > 1
+
+
+def several() -> bool:
+    return jax.process_count() > 1
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes."""
+    return jax.process_index() == 0
+
+
+def meet(name: str) -> None:
+    """Wait until every process is here."""
+    if several():
+        multihost_utils.sync_global_devices(name)
+
+
+@contextmanager
+def first_alone(name: str) -> Iterator[None]:
+    """What the first process does within, the others do after it: they find what it wrote."""
+    if several() and not is_first():
+        meet(name)
+    try:
+        yield
+    finally:
+        if several() and is_first():
+            meet(name)
+
+
+def stop_requested(step: int) -> bool:
+    """Whether all processes are to stop before this step, because one of them got SIGTERM. Asked by all, every step."""
+    return several() and multihost_utils.reached_preemption_sync_point(step)
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Ends this process, exit code 1, when another one has ended before its time: nothing can be computed any more.
+
+    At once, and not by an exception: Python's end would wait for the other one.
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as e:
+        if not several():
+            raise
+        print(
+            f"error: this process or another one of the run has failed ({_first_line(e)}). The checkpoints are kept; "
+            "start all processes again to go on.",
+            file=sys.stderr,
+            flush=True,
+        )
+        os._exit(1)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,45 @@
+"""Pytrees as names and arrays, as checkpoints store them."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+def flatten(tree: Any) -> dict[str, Any]:
+    """Leaves by their names, as `params/enc0/conv1/kernel`, in the order of jax.tree.leaves."""
+    leaves, _ = jax.tree.flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
+def nest(leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain nested dicts, so that what is stored depends on no class of Flax, Optax or ours."""
+    tree: dict[str, Any] = {}
+    for name, leaf in leaves.items():
+        *folders, last = name.split("/")
+        node = tree
+        for folder in folders:
+            node = node.setdefault(folder, {})
+        node[last] = leaf
+    return tree
+
+
+def difference(expected: Mapping[str, Any], found: Mapping[str, Any], where: Path) -> str | None:
+    """What is wrong with the arrays found in a checkpoint: names, shapes or dtypes; None if all is as expected."""
+    lacks, others = [n for n in expected if n not in found], [n for n in found if n not in expected]
+    if lacks or others:
+        texts = [f"lacks {len(lacks)} of {len(expected)} arrays (first {lacks[0]})"] if lacks else []
+        texts += [f"has {len(others)} that are not expected (first {others[0]})"] if others else []
+        return f"{where} is of another configuration: it {' and '.join(texts)}."
+    aspects: tuple[Callable[[Any], Any], ...] = (lambda x: tuple(x.shape), lambda x: jnp.dtype(x.dtype).name)
+    for aspect in aspects:
+        if different := [n for n in expected if aspect(found[n]) != aspect(expected[n])]:
+            n = different[0]
+            more = f", and {len(different) - 1} more differ" if len(different) > 1 else ""
+            return (
+                f"{n}: checkpoint has {aspect(found[n])}, this configuration expects {aspect(expected[n])}{more} "
+                f"({where})."
+            )
+    return None
