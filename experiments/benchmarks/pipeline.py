@@ -26,13 +26,12 @@ from unet_jax.training.steps import (
     make_train_steps,
 )
 
-PATIENTS = 12
 PIPELINES = ("tfdata", "device")
-CASES = (Case(2, 4, 16, levels=2), Case(16, 8, 128))
-"""On two cores a step of the first takes between 1 and 2 ms, where whatever the pipeline costs shows most."""
+CASES = ((Case(2, 4, 24, levels=2), 48, 21), (Case(16, 8, 128), 12, 5))
+"""With the number of patients, and of rounds. On two cores a step of the first takes some 2 ms, where whatever the
+pipeline costs shows most."""
 
-ROUNDS = 5
-BLOCK_SECONDS = 3.0
+BLOCK_SECONDS = 1.5
 """A block is whole epochs, together at least so long: what is read ahead between blocks is a small part of one."""
 
 Block = Callable[[int], float]
@@ -41,21 +40,24 @@ Block = Callable[[int], float]
 
 def measure(folder: Path) -> list[Row]:
     """A row for each pipeline and case: milliseconds a step; the peer is the constant batch."""
-    return [row for case in CASES for row in _compare(phantom.converted(folder, PATIENTS, case.size), case)]
+    rows = []
+    for case, patients, rounds in CASES:
+        rows += _compare(phantom.converted(folder, patients, case.size), case, rounds)
+    return rows
 
 
-def _compare(arrays: Arrays, case: Case) -> list[Row]:
+def _compare(arrays: Arrays, case: Case, rounds: int) -> list[Row]:
     config = Config(model=ModelConfig(width=case.width, levels=case.levels))
     order = Order(np.arange(len(arrays)), case.batch, 0)
     length = order.steps_per_epoch
     ways = {"constant": _constant(config, arrays, order)}
     ways["constant"](1)
     epochs = math.ceil(BLOCK_SECONDS / ways["constant"](1))
-    ways |= {name: _through(config, arrays, order, name, 1 + ROUNDS * epochs) for name in PIPELINES}
+    ways |= {name: _through(config, arrays, order, name, 1 + rounds * epochs) for name in PIPELINES}
     for block in ways.values():
         block(1)
     seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for name, block in ways.items():
             seconds[name].append(block(epochs) / (epochs * length))
     for name, each in seconds.items():

@@ -13,7 +13,6 @@ import pytest
 from unet_jax.config import LoaderConfig, UserError
 from unet_jax.data.arrays import Arrays, build
 from unet_jax.data.pipeline import (
-    PIECE_STEPS,
     Batch,
     Order,
     Source,
@@ -148,7 +147,7 @@ def test_batches_are_the_rows_of_their_step(arrays, pipeline, start, portion):
 def test_slices_are_raw_and_on_the_mesh(arrays, pipeline):
     source, count = next(fed(arrays, Order(np.arange(7), 3, seed=0), 0, 2, pipeline))
     assert count == 2
-    slices = (7,) if pipeline == "device" else (PIECE_STEPS, 3)
+    slices = (7,) if pipeline == "device" else (2, 3)  # an epoch has two steps
     assert [(name, str(x.dtype), x.shape) for name, x in source.slices._asdict().items()] == [
         ("images", "int16", (*slices, 16, 16)),
         ("masks", "uint8", (*slices, 16, 16)),
@@ -173,11 +172,16 @@ def test_pieces_end_with_the_epoch_and_keep_their_shapes(arrays, pipeline, monke
 
 
 @pytest.mark.parametrize(
-    ("step_bytes", "portion", "expected"),
-    [(1, 1, 64), (1, 8, 64), (1, 3, 63), (1, 100, 100), (2**20, 1, 4), (2**20, 3, 3), (2**20, 8, 8), (2**30, 1, 1)],
+    ("step_bytes", "portion", "length", "expected"),
+    [
+        *((1, 1, 999, 64), (1, 8, 999, 64), (1, 3, 999, 63), (1, 100, 999, 100)),
+        *((2**20, 1, 999, 4), (2**20, 3, 999, 3), (2**20, 8, 999, 8), (2**30, 1, 999, 1)),
+        # An epoch is one piece, though it may end within a portion.
+        *((1, 1, 18, 18), (1, 8, 18, 24), (1, 8, 3, 8), (2**20, 1, 3, 3)),
+    ],
 )
-def test_a_piece_is_whole_portions_within_its_bounds(step_bytes, portion, expected):
-    assert _piece_size(step_bytes, portion) == expected
+def test_a_piece_is_whole_portions_within_its_bounds(step_bytes, portion, length, expected):
+    assert _piece_size(step_bytes, portion, length) == expected
 
 
 def test_no_step_is_no_piece(arrays, pipeline):

@@ -165,7 +165,7 @@ def _tfdata_pieces(
 
     tf.config.set_visible_devices([], "GPU")  # the accelerator's memory is JAX's
     dtypes = (tf.int16, tf.uint8, tf.int32, tf.float32, tf.float32, tf.bool)
-    size = _piece_size(order.batch_size * arrays.size**2 * 3, portion)
+    size = _piece_size(order.batch_size * arrays.size**2 * 3, portion, order.steps_per_epoch)
     pieces = list(_pieces(order.steps_per_epoch, start, stop, size))
     own = own_part(order.batch_size)
 
@@ -177,6 +177,11 @@ def _tfdata_pieces(
 
     firsts, counts = np.array(pieces, np.int64).reshape(-1, 2).T
     stream = tf.data.Dataset.from_tensor_slices((firsts, counts)).map(load).prefetch(1)
+    # It computes nothing, and every further thread takes time from the train step, which uses all cores of a CPU.
+    alone = tf.data.Options()
+    alone.threading.private_threadpool_size = alone.threading.max_intra_op_parallelism = 1
+    alone.autotune.enabled = False
+    stream = stream.with_options(alone)
     everywhere, by_slice = replicated(mesh), divided(mesh, axis=1)
     rows = place(np.arange(size, dtype=np.int32), everywhere)
     for (first, count), slices in zip(pieces, stream.as_numpy_iterator(), strict=True):
@@ -205,9 +210,13 @@ def _pieces(length: int, start: int, stop: int, size: int) -> Iterator[tuple[int
         start += count
 
 
-def _piece_size(step_bytes: int, portion: int) -> int:
-    """Steps a piece: a multiple of `portion`, enough to spread the cost of handing over one, within PIECE_BYTES."""
-    return portion * max(1, min(PIECE_STEPS // portion, PIECE_BYTES // (portion * step_bytes)))
+def _piece_size(step_bytes: int, portion: int, length: int) -> int:
+    """Steps a piece: a multiple of `portion`, enough to spread the cost of handing over one.
+
+    No more than an epoch of `length` steps has, since what a piece lacks is filled, nor than fit in PIECE_BYTES.
+    """
+    portions = min(PIECE_STEPS // portion, PIECE_BYTES // (portion * step_bytes), -(-length // portion))
+    return portion * max(1, portions)
 
 
 def _prefetched(pieces: Iterator[tuple[Source, int]]) -> Iterator[tuple[Source, int]]:
