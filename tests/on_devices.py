@@ -94,11 +94,13 @@ def main() -> None:
             checkpoints.save(STEPS, state, None)
     found |= {f"4 tfdata 1 {name}": value for name, value in trained(data, 4, "tfdata", 1)[1].items()}
 
-    with Checkpoints(out / "checkpoints" / "1", read_only=True) as checkpoints:
-        like = begun(CONFIG, open_arrays(data).size, mesh_of(4))[0]
-        restored = checkpoints.restore(STEPS, like)
-    assert all(x.sharding == replicated(mesh_of(4)) for x in jax.tree.leaves(restored))
-    found["restored on 4"] = np.concatenate([np.ravel(x) for x in jax.tree.leaves(restored.params)])
+    for saved_on, devices in ((1, 4), (4, 2)):
+        with Checkpoints(out / "checkpoints" / str(saved_on), read_only=True) as checkpoints:
+            like = begun(CONFIG, open_arrays(data).size, mesh_of(devices))[0]
+            restored = checkpoints.restore(STEPS, like)
+        assert all(x.sharding == replicated(mesh_of(devices)) for x in jax.tree.leaves(restored))
+        values = [np.ravel(x) for x in jax.tree.leaves(restored.params)]
+        found[f"{saved_on} restored on {devices}"] = np.concatenate(values)
 
     batch = unequal_batch()
     alone = [variance_after_a_step(Batch(*(x[i : i + 1] for x in batch)), 1) for i in range(4)]

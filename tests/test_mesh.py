@@ -71,8 +71,9 @@ def test_a_checkpoint_of_four_devices_is_restored_on_one(found, out):
     np.testing.assert_array_equal(restored, found["4 device 2 params"])
 
 
-def test_a_checkpoint_of_one_device_is_restored_on_four(found):
-    np.testing.assert_array_equal(found["restored on 4"], found["1 device 1 params"])
+def test_a_checkpoint_is_restored_on_more_devices_or_fewer(found):
+    np.testing.assert_array_equal(found["1 restored on 4"], found["1 device 1 params"])
+    np.testing.assert_array_equal(found["4 restored on 2"], found["4 device 2 params"])
 
 
 def test_the_largest_number_of_devices_that_divides_the_batch(found):
