@@ -9,6 +9,8 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from unet_jax.config import LoaderConfig, UserError
 from unet_jax.data.arrays import Arrays, build
@@ -73,6 +75,24 @@ def test_fewer_rows_than_a_batch_are_one_batch():
     order = Order(np.array([5, 8, 9]), 32, seed=0)
     assert (order.batch_size, order.steps_per_epoch) == (3, 1)
     assert sorted(order(17).tolist()) == [5, 8, 9]
+
+
+@given(
+    n=st.integers(1, 40),
+    batch_size=st.integers(1, 50),
+    seed=st.integers(-(2**40), 2**40),
+    epoch=st.integers(0, 5),
+)
+def test_an_epoch_takes_no_row_twice_and_knows_no_other_epoch(n, batch_size, seed, epoch):
+    rows = np.arange(100, 100 + n)
+    order = Order(rows, batch_size, seed)
+    steps = range(epoch * order.steps_per_epoch, (epoch + 1) * order.steps_per_epoch)
+    taken = np.concatenate([order(step) for step in steps])
+    assert len(taken) == order.steps_per_epoch * min(batch_size, n) > n - batch_size
+    assert len(set(taken.tolist())) == len(taken) and set(taken.tolist()) <= set(rows.tolist())
+    # A resumed run, which asks for this epoch first, gets the same.
+    resumed = Order(rows, batch_size, seed)
+    np.testing.assert_array_equal(np.concatenate([resumed(step) for step in steps]), taken)
 
 
 def test_a_step_is_the_same_in_whatever_order_it_is_asked_for():

@@ -1,6 +1,8 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from unet_jax.config import AugmentConfig
 from unet_jax.training.augment import augment, mirror
@@ -31,3 +33,15 @@ def test_off_changes_nothing():
     got, masks = augment(jax.random.key(0), images, images, AugmentConfig(horizontal_flip=False))
     np.testing.assert_array_equal(got, images)
     np.testing.assert_array_equal(masks, images)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 99))
+def test_every_slice_is_itself_or_its_mirror_image_with_its_mask(seed, key):
+    rng = np.random.default_rng(seed)
+    images = rng.integers(-5, 5, (3, 4, 5)).astype(np.int16)
+    masks = (images > 0).astype(np.uint8)
+    got, got_masks = augment(jax.random.key(key), jnp.asarray(images), jnp.asarray(masks), AugmentConfig())
+    for before, after, mask in zip(images, np.asarray(got), np.asarray(got_masks), strict=True):
+        assert np.array_equal(after, before) or np.array_equal(after, before[:, ::-1])
+        np.testing.assert_array_equal(mask, after > 0)
