@@ -6,10 +6,13 @@ import subprocess
 import sys
 from contextlib import contextmanager
 
+import jax
+import numpy as np
 import pytest
 
 from unet_jax import train
-from unet_jax.config import DistributedConfig, RunError
+from unet_jax.config import DistributedConfig, RunError, read_config
+from unet_jax.models.inference import abstract_variables
 from unet_jax.training import processes
 from unet_jax.training.checkpoint import Checkpoints
 from unet_jax.workdir import Workdir, read_records
@@ -18,8 +21,8 @@ SMALL = ["--model.width", "2", "--model.levels", "2", "--loader.batch-size", "4"
 EPOCHS = 40
 
 
-def options(workdir, data):
-    return ["--workdir", str(workdir), "--data", str(data), *SMALL, "--optim.epochs", str(EPOCHS)]
+def options(workdir, data, epochs=EPOCHS):
+    return ["--workdir", str(workdir), "--data", str(data), *SMALL, "--optim.epochs", str(epochs)]
 
 
 def free_port() -> int:
@@ -88,6 +91,31 @@ def test_two_processes_train_as_one_and_stop_together(tiny_data, tmp_path):
             assert one[side]["loss"] == pytest.approx(other[side]["loss"], rel=2e-3)
 
 
+@pytest.mark.faults
+def test_two_processes_stopped_and_resumed_end_as_two_that_were_not(tiny_data, tmp_path):
+    """To the bit."""
+    epochs, stopped = 12, options(tmp_path / "stopped", tiny_data, 12)
+    with two_processes(stopped) as (first, second):
+        wait_for(first, f"epoch 2/{epochs}")
+        first.send_signal(signal.SIGTERM)
+        assert [p.wait(timeout=120) for p in (first, second)] == [75, 75]
+    for argv in (stopped, options(tmp_path / "clean", tiny_data, epochs)):
+        with two_processes(argv) as (first, second):
+            said = first.communicate(timeout=240)[0]
+            assert (first.returncode, second.wait(timeout=120)) == (0, 0), said
+    one, other = Workdir(tmp_path / "stopped"), Workdir(tmp_path / "clean")
+    records, others = read_records(one), read_records(other)
+    for record in records + others:
+        del record["seconds"]
+    assert records == others and len(records) == epochs
+    variables = []
+    for workdir in (one, other):
+        with Checkpoints(workdir.checkpoints, read_only=True) as checkpoints:
+            like = abstract_variables(read_config(workdir.config).model)
+            variables.append(jax.device_get(checkpoints.restore_variables(checkpoints.steps()[-1], like=like)))
+    jax.tree.map(np.testing.assert_array_equal, *variables)
+
+
 def test_processes_that_do_not_come_are_named(monkeypatch):
     def initialize(*args, **kwargs):
         raise RuntimeError("DEADLINE_EXCEEDED: Barrier timed out.\nmore")
@@ -125,7 +153,5 @@ def test_alone_nothing_is_waited_for():
 
 
 def test_an_error_of_jax_alone_is_not_about_other_processes():
-    import jax
-
     with pytest.raises(jax.errors.JaxRuntimeError), processes.together():
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED")
