@@ -7,10 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from unet_jax import cli
-from unet_jax.config import SplitName, UserError
-
-OUT_OF_FOLD = "oof"
-"""What `unet_jax.crossval` calls its evaluation."""
+from unet_jax.config import OUT_OF_FOLD, SplitName, UserError
 
 Resolution = Literal["native", "network"]
 Evaluated = SplitName | Literal["oof"]

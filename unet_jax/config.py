@@ -14,6 +14,9 @@ TUMORS = ("meningioma", "glioma", "pituitary")
 
 SPLITS = ("train", "val", "test")
 
+OUT_OF_FOLD = "oof"
+"""What a cross-validation's slices, each scored by the network that left it out, are called where a split is named."""
+
 FIGSHARE_API = "https://api.figshare.com/v2"
 """Where the dataset's article is asked for."""
 

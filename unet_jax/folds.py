@@ -6,15 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from unet_jax.config import Config, UserError
+from unet_jax.config import OUT_OF_FOLD, Config, UserError
 from unet_jax.evaluation import predict_rows, score, settle_choices, write_evaluation
 from unet_jax.fit import Interrupts
 from unet_jax.predictor import Predictor
 from unet_jax.run import train
 from unet_jax.workdir import CROSSVAL, Say, Workdir, fold_folder, open_data, run_folders, write_text
-
-OUT_OF_FOLD = "oof"
-"""What the pooled slices are called where a split is named."""
 
 
 def cross_validate(

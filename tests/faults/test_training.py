@@ -1,6 +1,5 @@
 """Training that is killed, crowded out or misled: it loses nothing, and says what is wrong."""
 
-import os
 import random
 import shutil
 import signal
@@ -117,7 +116,6 @@ def test_a_killed_training_leaves_the_workdir_free(tmp_path):
 # What cannot be written to
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs the permissions of POSIX")
 def test_a_workdir_that_cannot_be_written_to_is_named(tiny_data, tmp_path, monkeypatch):
     """Root may write everywhere, so the refusal is the system's call made to fail."""
 
