@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from unet_jax import cli
-from unet_jax.config import Config, DistributedConfig, validate, validate_distributed
+from unet_jax.config import Config, DistributedConfig
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return workdir, distributed, config
 
     workdir, distributed, config = cli.parse(options, "train", argv)
-    return _train(workdir, validate_distributed(distributed), validate(config))
+    return _train(workdir, distributed.check(), config.check())
 
 
 def _train(path: Path, distributed: DistributedConfig, config: Config) -> int:

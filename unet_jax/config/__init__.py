@@ -1,0 +1,57 @@
+"""What a run is: every default, presets, ranges, JSON, and the errors a person can mend. Standard library only."""
+
+from unet_jax.config.errors import RunError, UserError
+from unet_jax.config.presets import DEMO_CONVERT, fold_configs, preset
+from unet_jax.config.schema import (
+    FIGSHARE_API,
+    OUT_OF_FOLD,
+    SPLITS,
+    TUMORS,
+    AugmentConfig,
+    Config,
+    ConvertConfig,
+    DistributedConfig,
+    LoaderConfig,
+    LossConfig,
+    MaskRule,
+    ModelConfig,
+    OptimConfig,
+    PhantomConfig,
+    PreprocessConfig,
+    PresetName,
+    SplitConfig,
+    SplitKind,
+    SplitName,
+)
+from unet_jax.config.stored import flatten, from_json, read_config, to_json
+
+__all__ = [
+    "DEMO_CONVERT",
+    "FIGSHARE_API",
+    "OUT_OF_FOLD",
+    "SPLITS",
+    "TUMORS",
+    "AugmentConfig",
+    "Config",
+    "ConvertConfig",
+    "DistributedConfig",
+    "LoaderConfig",
+    "LossConfig",
+    "MaskRule",
+    "ModelConfig",
+    "OptimConfig",
+    "PhantomConfig",
+    "PreprocessConfig",
+    "PresetName",
+    "RunError",
+    "SplitConfig",
+    "SplitKind",
+    "SplitName",
+    "UserError",
+    "flatten",
+    "fold_configs",
+    "from_json",
+    "preset",
+    "read_config",
+    "to_json",
+]

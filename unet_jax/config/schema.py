@@ -1,0 +1,240 @@
+"""Every default of the program, as frozen dataclasses."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from unet_jax.config.checks import Checked, Rule, added
+from unet_jax.config.errors import UserError
+
+TUMORS = ("meningioma", "glioma", "pituitary")
+"""Tumour types in the order of the dataset's labels 1, 2, 3."""
+
+SPLITS = ("train", "val", "test")
+
+OUT_OF_FOLD = "oof"
+"""What a cross-validation's slices, each scored by the network that left it out, are called where a split is named."""
+
+FIGSHARE_API = "https://api.figshare.com/v2"
+"""Where the dataset's article is asked for."""
+
+MaskRule = Literal["area", "any"]
+PresetName = Literal["demo", "original"]
+SplitKind = Literal["patient", "folds", "official", "slice"]
+SplitName = Literal["val", "test", "train", "all"]
+
+
+@dataclass(frozen=True)
+class ModelConfig(Checked):
+    """The network."""
+
+    width: int = 64
+    """Channels of the first level; each further level has twice as many."""
+    levels: int = 4
+    """Levels of the contracting path. Image sides must be multiples of 2**levels."""
+    classes: Literal[1, 3] = 1
+    """1: tumour or not. 3: one output per tumour type; the tumour's probability is then the largest of the three."""
+    norm: Literal["pool", "conv", "none"] = "pool"
+    """Where batch normalisation stands: after each pooling, after each 3x3 convolution, or nowhere."""
+    norm_momentum: float = 0.8
+    """Momentum of the running mean and variance."""
+    dropout: float = 0.1
+    """Fraction of values dropped after each pooling and each concatenation."""
+    precision: Literal["float32", "bfloat16"] = added("float32", since="0.1.0")
+    """What convolutions are computed in. Parameters, statistics, loss and optimizer are float32 in both cases."""
+    remat: bool = added(False, since="0.1.0")
+    """Compute activations again for the gradient instead of keeping them: less memory, more time."""
+
+    @property
+    def stride(self) -> int:
+        return 2**self.levels
+
+    def rules(self) -> Iterable[Rule]:
+        yield Rule("width", self.width >= 1, "at least 1")
+        yield Rule("levels", 1 <= self.levels <= 8, "1 to 8")
+        yield Rule("norm_momentum", 0 <= self.norm_momentum < 1, "in [0, 1)")
+        yield Rule("dropout", 0 <= self.dropout < 1, "in [0, 1)")
+
+
+@dataclass(frozen=True)
+class PreprocessConfig(Checked):
+    """From raw intensities to network input."""
+
+    kind: Literal["percentile", "fixed"] = "percentile"
+    """percentile: from the slice's own 1st and 99th percentile to 0 and 1. fixed: divided by `scale`."""
+    scale: float = 12728.0
+    """Divisor of `fixed`; the default is the largest intensity of the Figshare dataset."""
+
+    def rules(self) -> Iterable[Rule]:
+        yield Rule("scale", self.scale > 0, "above 0")
+
+
+@dataclass(frozen=True)
+class AugmentConfig(Checked):
+    """Random changes of training slices, image and mask alike."""
+
+    horizontal_flip: bool = True
+    """Mirror left and right with probability one half."""
+
+
+@dataclass(frozen=True)
+class LossConfig(Checked):
+    """bce * binary cross-entropy + dice * Dice loss."""
+
+    bce: float = 1.0
+    """Weight of the cross-entropy, a mean over pixels."""
+    dice: float = 1.0
+    """Weight of the Dice loss, which takes the batch as one image."""
+    smoothing: float = 1.0
+    """Added to numerator and denominator of the Dice coefficient."""
+
+    def rules(self) -> Iterable[Rule]:
+        yield Rule("bce", self.bce >= 0, "at least 0")
+        something = self.bce + self.dice > 0
+        yield Rule("dice", self.dice >= 0 and something, "at least 0, and above 0 if loss.bce is 0")
+        yield Rule("smoothing", self.smoothing > 0, "above 0")
+
+
+@dataclass(frozen=True)
+class OptimConfig(Checked):
+    """Adam and its schedule."""
+
+    epochs: int = 50
+    learning_rate: float = 1e-3
+    schedule: Literal["exponential", "cosine", "constant"] = "exponential"
+    """How the learning rate goes from `learning_rate` to `final_learning_rate` over the run."""
+    final_learning_rate: float = 1e-4
+    warmup_epochs: float = 0.0
+    """Linear rise from zero at the start."""
+    clip_norm: float = 0.0
+    """Largest global norm of the gradient; 0 clips nothing."""
+    early_stopping: int = 0
+    """Stop after so many epochs without a better validation IoU; 0 never stops."""
+
+    def rules(self) -> Iterable[Rule]:
+        yield Rule("epochs", self.epochs >= 1, "at least 1")
+        yield Rule("learning_rate", self.learning_rate > 0, "above 0")
+        yield Rule("final_learning_rate", self.final_learning_rate > 0, "above 0")
+        shorter = 0 <= self.warmup_epochs < self.epochs
+        yield Rule("warmup_epochs", shorter, "at least 0 and less than optim.epochs")
+        yield Rule("clip_norm", self.clip_norm >= 0, "at least 0")
+        yield Rule("early_stopping", self.early_stopping >= 0, "at least 0")
+
+
+@dataclass(frozen=True)
+class LoaderConfig(Checked):
+    """How batches reach the device."""
+
+    batch_size: int = 32
+    pipeline: Literal["auto", "tfdata", "device"] = "auto"
+    """tfdata streams from disk, device keeps the arrays in device memory; auto is tfdata where TensorFlow is there."""
+
+    def rules(self) -> Iterable[Rule]:
+        yield Rule("batch_size", self.batch_size >= 1, "at least 1")
+
+
+@dataclass(frozen=True)
+class SplitConfig(Checked):
+    """Which slices are for training, validation and test."""
+
+    kind: SplitKind = "patient"
+    """patient: by tumour type, patients kept whole. folds: likewise, in `folds` equal parts. official: the dataset's
+    five folds. slice: 80/20 by slice, validation is also test, patients straddle (only to compare with work that did
+    so)."""
+    seed: int = 0
+    val_fraction: float = 0.1
+    """Fraction of slices for validation, under `patient`."""
+    test_fraction: float = 0.2
+    """Fraction of slices for test, under `patient` and `slice`."""
+    folds: int = added(5, since="0.1.0")
+    """Number of parts under `folds`."""
+    fold: int = 1
+    """Under `folds` and `official`: the fold for test, from 1; the next is validation."""
+
+    @property
+    def last_fold(self) -> int:
+        """The dataset's own folds are five, whatever `folds` is."""
+        return self.folds if self.kind == "folds" else 5
+
+    def rules(self) -> Iterable[Rule]:
+        yield Rule("seed", self.seed >= 0, "at least 0")
+        yield Rule("val_fraction", 0 < self.val_fraction < 1, "in (0, 1)")
+        rest = self.test_fraction > 0 and self.val_fraction + self.test_fraction < 1
+        yield Rule("test_fraction", rest, "above 0, and less than 1 together with split.val-fraction")
+        yield Rule("folds", 3 <= self.folds <= 100, "3 to 100: one for test, one for validation")
+        yield Rule("fold", 1 <= self.fold <= self.last_fold, f"1 to {self.last_fold}")
+
+
+@dataclass(frozen=True)
+class Config(Checked):
+    """All that decides the outcome of a training run; stored as config.json in the workdir."""
+
+    preset: PresetName = "original"
+    """The starting configuration; further options override it. Default: demo without --data, else original."""
+    data: str | None = None
+    """Folder of a converted dataset, or tfds:NAME for one that `unet_jax.tfds` prepared. Without it the embedded
+    phantom is used."""
+    seed: int = 0
+    """Seed of the weights, the order of slices, dropout and augmentation."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    loader: LoaderConfig = field(default_factory=LoaderConfig)
+    split: SplitConfig = field(default_factory=SplitConfig)
+
+    def rules(self) -> Iterable[Rule]:
+        yield Rule("data", self.data != "", "a folder")
+        yield Rule("seed", 0 <= self.seed < 2**32, "0 to 4294967295")  # what jax.random.key tells apart
+
+
+@dataclass(frozen=True)
+class DistributedConfig(Checked):
+    """Several processes that train one network together. Under SLURM nothing need be given."""
+
+    coordinator: str | None = None
+    """HOST:PORT of the process of index 0, the same for all."""
+    num_processes: int | None = None
+    """How many they are."""
+    process_id: int | None = None
+    """Which of them this is, from 0."""
+
+    def check(self, prefix: str = "distributed.") -> "DistributedConfig":
+        """Return the object itself if nothing is given, or all there is to give; raise UserError naming what is odd."""
+        given = (self.coordinator, self.num_processes, self.process_id)
+        if given == (None, None, None):
+            return self
+        if self.coordinator is None or self.num_processes is None or self.process_id is None:
+            raise UserError(
+                f"--{prefix}coordinator, --{prefix}num-processes and --{prefix}process-id belong together; "
+                "give all three, or under SLURM none."
+            )
+        return super().check(prefix)
+
+    def rules(self) -> Iterable[Rule]:
+        host, _, port = str(self.coordinator).rpartition(":")
+        yield Rule("coordinator", bool(host) and port.isdecimal(), "HOST:PORT")
+        count, number = self.num_processes or 0, self.process_id or 0
+        yield Rule("num_processes", count >= 1, "at least 1")
+        yield Rule("process_id", 0 <= number < count, f"0 to {count - 1}, a different one for each process")
+
+
+@dataclass(frozen=True)
+class PhantomConfig(Checked):
+    """The embedded data."""
+
+    patients: int = 64
+    """Number of patients, spread evenly over the three tumour types."""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class ConvertConfig(Checked):
+    """How a raw slice becomes a row of the arrays."""
+
+    size: int = 128
+    """Side of the square images and masks, in pixels."""
+    mask_rule: MaskRule = "area"
+    """Which pixels of the shrunk mask are tumour. area: those of which over half is. any: the original notebook's,
+    wherever the smoothed mask is above zero, which grows a mask 1.3 to 2.4 times at 128."""
