@@ -30,10 +30,10 @@ def raw_phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_data(raw_phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same, converted at 32 pixels. Not to be changed."""
-    from unet_jax.data.arrays import build
+    from unet_jax.data.converted.build import build
 
     out = tmp_path_factory.mktemp("tiny") / "data"
-    build(raw_phantom, out, size=32, mask_rule="area", progress=False)
+    build(raw_phantom, out, size=32, mask_rule="area")
     return out
 
 

@@ -16,13 +16,14 @@ import optax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from unet_jax.config import AugmentConfig, Config, ModelConfig
-from unet_jax.data.arrays import open_arrays
-from unet_jax.data.pipeline import Batch, Order, Source, eval_batches, feed
-from unet_jax.mesh import data_mesh, replicated
-from unet_jax.training.checkpoint import Checkpoints
+from unet_jax.data.converted.arrays import open_arrays
+from unet_jax.training.batches import Batch, Order, Source, eval_batches, feed
+from unet_jax.training.checkpoints.store import Checkpoints
 from unet_jax.training.loop import compile_steps, run_steps
-from unet_jax.training.losses import loss_value
-from unet_jax.training.steps import TrainState, base_key, init_state, make_eval_step, make_train_steps
+from unet_jax.training.losses.terms import loss_value
+from unet_jax.training.mesh import data_mesh, replicated
+from unet_jax.training.state import TrainState, base_key, init_state
+from unet_jax.training.steps import make_eval_step, make_train_steps
 
 CONFIG = Config(model=ModelConfig(width=2, levels=2, dropout=0.1))
 PLAIN = Config(model=ModelConfig(width=2, levels=1, dropout=0.0), augment=AugmentConfig(horizontal_flip=False))

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from unet_jax import check, cli, convert
+from unet_jax import check, convert
+from unet_jax.shared import cli
 
 
 def run(*argv, door=check):

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from unet_jax import cli
 from unet_jax.config import RunError, UserError
+from unet_jax.shared import cli
 
 
 def raiser(error):

@@ -11,8 +11,9 @@ from unet_jax.config import UserError
 from unet_jax.scoring.components import Detection
 from unet_jax.scoring.metrics import Counts
 from unet_jax.scoring.slices import SliceScore, slice_rows
-from unet_jax.scoring.summary import summarize, write_csv, write_json
+from unet_jax.scoring.summary import summarize
 from unet_jax.scoring.surface import SurfaceScore
+from unet_jax.shared.files import write_csv, write_json
 
 TUMORS = ("meningioma", "glioma", "pituitary")
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unet_jax import compile_cache, eval, predict, train
+from unet_jax import eval, predict, train
+from unet_jax.models import compile_cache
 
 PROGRAM = """
 import collections, json

@@ -8,8 +8,9 @@ import h5py
 import numpy as np
 import pytest
 
-from unet_jax import cli, convert
-from unet_jax.data import arrays
+from unet_jax import convert
+from unet_jax.data.converted import arrays
+from unet_jax.shared import cli
 
 
 @pytest.fixture
@@ -102,7 +103,7 @@ def test_neither_help_nor_work_imports_what_it_does_not_need():
     code = (
         "import sys, unet_jax.convert as c\n"
         "assert not {'h5py', 'numpy', 'jax'} & set(sys.modules), 'imported for --help'\n"
-        "import unet_jax.data.arrays\n"
+        "import unet_jax.data.converted.arrays\n"
         "assert not {'jax', 'tensorflow', 'matplotlib'} & set(sys.modules), 'imported for the work'\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -12,11 +12,12 @@ import pytest
 from unet_jax import crossval, train
 from unet_jax import eval as eval_door
 from unet_jax.config import UserError
-from unet_jax.data.arrays import open_arrays
-from unet_jax.data.resize import from_network
+from unet_jax.data.converted.arrays import open_arrays
 from unet_jax.data.splits import load_split
-from unet_jax.predictor import Predictor
-from unet_jax.workdir import Workdir, read_records, run_folders
+from unet_jax.imaging.resize import from_network
+from unet_jax.inference.predictor import Predictor
+from unet_jax.runs.records import read_records
+from unet_jax.runs.workdir import Workdir, run_folders
 
 SMALL = ["--model.width", "2", "--model.levels", "2", "--loader.batch-size", "4", "--loader.pipeline", "device"]
 LEARNING = ["--optim.epochs", "3", "--optim.learning-rate", "0.01"]
@@ -81,7 +82,7 @@ def test_a_finished_one_is_only_scored_again(crossvalidated, capsys):
 
 
 def test_a_stopped_one_goes_on(crossvalidated, tiny_data, tmp_path, monkeypatch, capsys):
-    from unet_jax import fit
+    from unet_jax.runs import fit
 
     plain, workdir = fit._Run._check_losses, tmp_path / "cv"
 

@@ -10,10 +10,11 @@ from sklearn.metrics import f1_score, jaccard_score
 
 from unet_jax import eval as eval_door
 from unet_jax.config import UserError
-from unet_jax.data.arrays import build, open_arrays
-from unet_jax.data.resize import from_network
+from unet_jax.data.converted.arrays import open_arrays
+from unet_jax.data.converted.build import build
 from unet_jax.data.splits import load_split
-from unet_jax.predictor import Predictor
+from unet_jax.imaging.resize import from_network
+from unet_jax.inference.predictor import Predictor
 from unet_jax.scoring.components import CHOICES, Postprocess, postprocess
 
 
@@ -108,7 +109,7 @@ def test_another_checkpoint_leaves_the_stored_threshold(trained, tmp_path):
 
 
 def test_another_dataset_only_as_a_whole(trained, raw_phantom, tmp_path):
-    build(raw_phantom, tmp_path / "any", size=32, mask_rule="any", progress=False)
+    build(raw_phantom, tmp_path / "any", size=32, mask_rule="any")
     with pytest.raises(UserError, match=r"--split test means nothing for it\. Use --split all"):
         evaluate(trained, "--data", tmp_path / "any")
     assert evaluate(trained, "--data", tmp_path / "any", "--split", "all") == 0
@@ -116,7 +117,7 @@ def test_another_dataset_only_as_a_whole(trained, raw_phantom, tmp_path):
 
 
 def test_another_size_is_refused(trained, raw_phantom, tmp_path):
-    build(raw_phantom, tmp_path / "d16", size=16, mask_rule="area", progress=False)
+    build(raw_phantom, tmp_path / "d16", size=16, mask_rule="area")
     with pytest.raises(UserError, match="converted at 16x16, the network was trained at 32x32"):
         evaluate(trained, "--data", tmp_path / "d16", "--split", "all")
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from unet_jax.config import ModelConfig
-from unet_jax.mesh import data_mesh
-from unet_jax.models.inference import abstract_variables
-from unet_jax.training.checkpoint import Checkpoints
+from unet_jax.inference.programs import abstract_variables
+from unet_jax.training.checkpoints.store import Checkpoints
+from unet_jax.training.mesh import data_mesh
 
 pytest.importorskip("tensorflow", reason="TensorFlow is not installed, as on Python 3.14 and newer")
 

@@ -10,13 +10,14 @@ from PIL import Image
 
 from unet_jax import predict
 from unet_jax.config import PreprocessConfig, UserError
-from unet_jax.data.arrays import open_arrays
-from unet_jax.data.figshare import find_slices, read_slice
-from unet_jax.data.resize import to_network
+from unet_jax.data.converted.arrays import open_arrays
+from unet_jax.data.raw import find_slices
 from unet_jax.data.splits import load_split
+from unet_jax.imaging.formats.mat import read_slice
+from unet_jax.imaging.resize import to_network
+from unet_jax.inference.predictor import Predictor
 from unet_jax.models.preprocess import preprocess
-from unet_jax.predictor import Predictor
-from unet_jax.workdir import Workdir
+from unet_jax.runs.workdir import Workdir
 
 
 def overlap(a, b):

@@ -10,14 +10,16 @@ import pytest
 
 import unet_jax
 from unet_jax.config import UserError
-from unet_jax.data.arrays import open_arrays
-from unet_jax.data.image_write import write_mask
-from unet_jax.models.inference import make_predict
+from unet_jax.data.converted.arrays import open_arrays
+from unet_jax.imaging.write import write_mask
+from unet_jax.inference.predictor import Predictor
+from unet_jax.inference.programs import make_predict
 from unet_jax.models.layers import Dropout
-from unet_jax.models.unet import UNet
-from unet_jax.predictor import Member, Predictor
+from unet_jax.models.network import UNet
+from unet_jax.runs.choices import store_choice
+from unet_jax.runs.networks import Member
+from unet_jax.runs.workdir import Workdir
 from unet_jax.scoring.components import Postprocess
-from unet_jax.workdir import Workdir, store_choice
 
 
 @pytest.fixture(scope="module")

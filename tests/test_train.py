@@ -17,10 +17,10 @@ import pytest
 from unet_jax import train
 from unet_jax.config import RunError, UserError, read_config
 from unet_jax.data.splits import load_split
-from unet_jax.fit import best_record
-from unet_jax.models.inference import abstract_variables
-from unet_jax.training.checkpoint import Checkpoints
-from unet_jax.workdir import Workdir, read_records
+from unet_jax.inference.programs import abstract_variables
+from unet_jax.runs.records import best_record, read_records
+from unet_jax.runs.workdir import Workdir
+from unet_jax.training.checkpoints.store import Checkpoints
 
 EPOCHS = 12
 SMALL = ["--model.width", "2", "--model.levels", "2", "--loader.batch-size", "4", "--optim.early-stopping", "0"]
@@ -124,9 +124,9 @@ def test_another_configuration_is_refused(clean, tiny_data):
 
 
 def test_other_data_are_refused(clean, tmp_path, raw_phantom):
-    from unet_jax.data.arrays import build
+    from unet_jax.data.converted.build import build
 
-    build(raw_phantom, tmp_path / "d", size=32, mask_rule="any", progress=False)
+    build(raw_phantom, tmp_path / "d", size=32, mask_rule="any")
     with pytest.raises(UserError, match="was trained on data with digest"):
         train.main(options(clean, tmp_path / "d"))
 
@@ -161,7 +161,7 @@ def test_interrupted_within_an_epoch_and_resumed_equals_the_clean_run(
     clean, tiny_data, tmp_path, monkeypatch, capsys, number
 ):
     """The sums of the broken epoch are kept: its line in metrics.jsonl is that of the clean run."""
-    from unet_jax import fit
+    from unet_jax.runs import fit
 
     plain, workdir = fit._Run._check_losses, tmp_path / "run"
 
@@ -185,7 +185,7 @@ def test_interrupted_within_an_epoch_and_resumed_equals_the_clean_run(
 @pytest.mark.parametrize("most", [1, 3])
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tiny_data, tmp_path, monkeypatch, most):
     """Whichever of the steps done at a time it is."""
-    from unet_jax import fit
+    from unet_jax.runs import fit
     from unet_jax.training import steps as steps_module
 
     plain, poisoned_from = steps_module.make_train_step, 11
@@ -213,7 +213,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tiny_d
 
 def test_seconds_are_those_of_the_steps_alone(tiny_data, tmp_path, monkeypatch):
     """By a clock that only moves when something is compiled, a feed begins, a step is done or validation runs."""
-    from unet_jax import fit
+    from unet_jax.runs import fit
 
     now = [0.0]
     monkeypatch.setattr(fit, "time", SimpleNamespace(monotonic=lambda: now[0]))

@@ -9,22 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unet_jax import workdir as module
 from unet_jax.config import Config, PhantomConfig, SplitConfig, UserError, preset, read_config, to_json
-from unet_jax.data.arrays import Arrays
+from unet_jax.data.converted.arrays import Arrays
 from unet_jax.data.splits import load_split, make_split
-from unet_jax.workdir import (
-    Workdir,
-    append_record,
-    check_digest,
-    cut_records,
-    open_data,
-    open_split,
-    read_records,
-    settle_config,
-    store_absolute,
-    write_text,
-)
+from unet_jax.runs import workdir as module
+from unet_jax.runs.opening import check_digest, open_data, open_split, settle_config, store_absolute
+from unet_jax.runs.records import append_record, cut_records, read_records
+from unet_jax.runs.workdir import Workdir
+from unet_jax.shared.files import write_text
 
 CONFIG = preset("demo", "/d")
 

@@ -8,7 +8,7 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     """`load`, which is imported when it is first asked for, because jax takes a second."""
     if name == "load":
-        from unet_jax.predictor import load
+        from unet_jax.runs.networks import load
 
         return load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from unet_jax import cli
 from unet_jax.config import UserError
+from unet_jax.shared import cli
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if json is not None and not json.absolute().parent.is_dir():
         raise UserError(f"--json is {json}; its folder does not exist.")
 
-    from unet_jax.data.integrity import check
+    from unet_jax.data.check.integrity import check
 
     report = check(data, workers=workers)
     print("\n".join(report.lines()))

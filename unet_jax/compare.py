@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from unet_jax import cli
 from unet_jax.config import OUT_OF_FOLD, SplitName, UserError
+from unet_jax.shared import cli
 
 Resolution = Literal["native", "network"]
 Evaluated = SplitName | Literal["oof"]

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from unet_jax import cli
 from unet_jax.config import TUMORS, ConvertConfig
+from unet_jax.shared import cli
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,12 +29,12 @@ class ConvertOptions(ConvertConfig):
 
 def main(argv: Sequence[str] | None = None) -> int:
     options = cli.parse(ConvertOptions, "convert", argv)
-    from unet_jax.data import arrays
-    from unet_jax.data.integrity import check_rows
+    from unet_jax.data.check.integrity import check_rows
+    from unet_jax.data.converted.build import build
 
     start = time.perf_counter()
     try:
-        dataset = arrays.build(
+        dataset = build(
             options.raw,
             options.out,
             size=options.size,

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-from unet_jax import cli
 from unet_jax.config import Config, fold_configs
+from unet_jax.shared import cli
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,10 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     cli.check_distances(spacing, tolerance)
     configs = fold_configs(config, folds)
 
-    from unet_jax import compile_cache
-    from unet_jax.fit import Interrupts
-    from unet_jax.folds import cross_validate
-    from unet_jax.scoring.table import summary_table
+    from unet_jax.models import compile_cache
+    from unet_jax.reporting.terminal import summary_table
+    from unet_jax.runs.crossval import cross_validate
+    from unet_jax.runs.interrupts import Interrupts
 
     say = functools.partial(print, flush=True)
     compile_cache.enable()

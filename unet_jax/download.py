@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from unet_jax import cli
 from unet_jax.config import FIGSHARE_API
+from unet_jax.shared import cli
 
 
 @dataclass(frozen=True, kw_only=True)

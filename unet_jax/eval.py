@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unet_jax import cli
 from unet_jax.config import SplitName, UserError
+from unet_jax.shared import cli
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +43,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not options.workdir:
         raise UserError("--workdir names no folder; expected at least one that `unet_jax.train` wrote.")
 
-    from unet_jax import compile_cache
-    from unet_jax.data.arrays import open_arrays
-    from unet_jax.evaluation import predict_rows, score, settle_choices, write_evaluation
-    from unet_jax.predictor import Predictor
-    from unet_jax.scoring.table import summary_table
-    from unet_jax.workdir import read_records
+    from unet_jax.data.converted.arrays import open_arrays
+    from unet_jax.inference.predictor import Predictor
+    from unet_jax.models import compile_cache
+    from unet_jax.reporting.terminal import summary_table
+    from unet_jax.runs.choices import settle_choices
+    from unet_jax.runs.evaluate import score, write_evaluation
+    from unet_jax.runs.predicted import predict_rows
+    from unet_jax.runs.records import read_records
 
     compile_cache.enable()
     predictor = Predictor.open(

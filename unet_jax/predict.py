@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from unet_jax import cli
 from unet_jax.config import UserError
+from unet_jax.shared import cli
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,19 +60,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = cli.parse(Options, "predict", argv)
     _check(options)
 
-    from unet_jax.data.image_io import find_images, is_volume, silent_readers
-    from unet_jax.data.medical_io import check_packages
-    from unet_jax.data.nifti import count_slices
+    from unet_jax.imaging.find import find_images, is_volume
+    from unet_jax.imaging.formats.medical import check_packages
+    from unet_jax.imaging.formats.nifti import count_slices
+    from unet_jax.imaging.read import silent_readers
 
     images = find_images(options.input)
     check_packages(images)
 
     # Imports jax, which takes a second that a mistyped path need not cost.
-    from unet_jax import compile_cache
-    from unet_jax.prediction import Reading, predict_images
-    from unet_jax.prediction_output import Output, check_output, folder_of
-    from unet_jax.prediction_table import Table
-    from unet_jax.predictor import Predictor
+    from unet_jax.inference.folder import Reading, predict_images
+    from unet_jax.inference.output import Output, check_output, folder_of
+    from unet_jax.inference.predictor import Predictor
+    from unet_jax.inference.table import Table
+    from unet_jax.models import compile_cache
 
     part = (options.part_id, options.num_parts)
     output = Output(options.output, options.probabilities, options.overlays, options.uncertainty, part)

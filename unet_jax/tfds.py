@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from unet_jax import cli
+from unet_jax.shared import cli
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,7 @@ class Options:
 def main(argv: Sequence[str] | None = None) -> int:
     options = cli.parse(Options, "tfds", argv)
 
-    from unet_jax.data.tfds_source import data_dir, prepare
+    from unet_jax.data.tfds.source import data_dir, prepare
 
     folder, slices, before = prepare(options.raw, data_dir() if options.data_dir is None else options.data_dir)
     print(f"{slices} slices in {folder}" + (" (prepared before; remove it to prepare it anew)" if before else ""))

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-from unet_jax import cli
 from unet_jax.config import Config, DistributedConfig
+from unet_jax.shared import cli
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,11 +35,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _train(path: Path, distributed: DistributedConfig, config: Config) -> int:
     # The one import of jax and all that needs it, after --help and wrong usage have been answered.
-    from unet_jax import compile_cache
-    from unet_jax.fit import Interrupts
-    from unet_jax.run import train
+    from unet_jax.models import compile_cache
+    from unet_jax.runs.interrupts import Interrupts
+    from unet_jax.runs.train import train
+    from unet_jax.runs.workdir import Workdir
     from unet_jax.training import processes
-    from unet_jax.workdir import Workdir
 
     say = functools.partial(print, flush=True)  # a line is seen at once, also in a log file
     processes.connect(distributed)

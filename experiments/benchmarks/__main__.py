@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from experiments.benchmarks.cases import KINDS, Case, Kind, Row
-from unet_jax import cli
 from unet_jax.config import UserError
+from unet_jax.shared import cli
 
 Timing = Literal["train_step", "inference", "pipeline", "convert", "predict", "startup"]
 NAMES: tuple[Timing, ...] = ("train_step", "inference", "pipeline", "convert", "predict", "startup")

@@ -31,7 +31,7 @@ def startup() -> list[Row]:
 def convert(folder: Path) -> list[Row]:
     """Milliseconds a slice, with the start of the processes that share the work."""
     from experiments.benchmarks import phantom
-    from unet_jax.data.arrays import build
+    from unet_jax.data.converted.build import build
 
     raw = phantom.raw_folder(folder, CONVERT_PATIENTS)
     count = len(list((raw / "data").glob("*.mat")))
@@ -70,13 +70,14 @@ def _folder(run: Path, config: Any, arrays: Any, source: Path, masks: Path) -> R
     import jax
     import numpy as np
 
-    from unet_jax.data.image_io import find_images
-    from unet_jax.models.inference import make_predict
-    from unet_jax.prediction import Reading, predict_images
-    from unet_jax.prediction_output import Output
-    from unet_jax.prediction_table import Table
-    from unet_jax.predictor import Predictor
-    from unet_jax.training.steps import init_state, make_optimizer
+    from unet_jax.imaging.find import find_images
+    from unet_jax.inference.folder import Reading, predict_images
+    from unet_jax.inference.output import Output
+    from unet_jax.inference.predictor import Predictor
+    from unet_jax.inference.programs import make_predict
+    from unet_jax.inference.table import Table
+    from unet_jax.training.optimizer import make_optimizer
+    from unet_jax.training.state import init_state
 
     predictor, images = Predictor.open(run), find_images(source)
     state = init_state(config, arrays.size, make_optimizer(config.optim, 1))

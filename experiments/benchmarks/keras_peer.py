@@ -94,7 +94,7 @@ def _time(call: Callable[[], Any], calls: int) -> float:
 
 
 def network(case: Case) -> Any:
-    """The network of `unet_jax.models.unet.UNet`, norm `pool`, with layers named as its parameters are."""
+    """The network of `unet_jax.models.network.UNet`, norm `pool`, with layers named as its parameters are."""
     layers = keras.layers
 
     def block(x: Any, width: int, name: str) -> Any:

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 
 from experiments.benchmarks.ours import jitted_step
 from unet_jax.config import Config, ModelConfig
-from unet_jax.data.pipeline import Batch
-from unet_jax.training.steps import base_key, init_state, make_optimizer
+from unet_jax.training.batches import Batch
+from unet_jax.training.optimizer import make_optimizer
+from unet_jax.training.state import base_key, init_state
 
 SIZE = 512
 WIDTHS = (64, 16)

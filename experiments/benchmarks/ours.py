@@ -13,13 +13,15 @@ from flax import traverse_util
 from experiments.benchmarks.cases import SCALE, Case, Kind, sample
 from experiments.benchmarks.flops import xla_flops
 from unet_jax.config import AugmentConfig, Config, ModelConfig
-from unet_jax.data.pipeline import Batch
-from unet_jax.mesh import data_mesh
+from unet_jax.inference.programs import make_predict
 from unet_jax.models.compiler import compiler_options
-from unet_jax.models.inference import make_predict
-from unet_jax.models.unet import UNet
-from unet_jax.training.losses import loss_value
-from unet_jax.training.steps import base_key, init_state, make_eval_step, make_optimizer, make_train_step
+from unet_jax.models.network import UNet
+from unet_jax.training.batches import Batch
+from unet_jax.training.losses.terms import loss_value
+from unet_jax.training.mesh import data_mesh
+from unet_jax.training.optimizer import make_optimizer
+from unet_jax.training.state import base_key, init_state
+from unet_jax.training.steps import make_eval_step, make_train_step
 
 STEPS_PER_EPOCH = 1000
 """For the schedule of the learning rate; any number will do."""

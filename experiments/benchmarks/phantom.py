@@ -7,12 +7,15 @@ from typing import Any
 from PIL import Image
 
 from unet_jax.config import Config, ModelConfig
-from unet_jax.data.arrays import Arrays, build
-from unet_jax.data.image_io import to_display
+from unet_jax.data.converted.arrays import Arrays
+from unet_jax.data.converted.build import build
 from unet_jax.data.phantom import patient_slices, write_phantom
-from unet_jax.training.checkpoint import Checkpoints
-from unet_jax.training.steps import init_state, make_optimizer
-from unet_jax.workdir import Workdir, open_split, settle_config
+from unet_jax.imaging.display import to_display
+from unet_jax.runs.opening import open_split, settle_config
+from unet_jax.runs.workdir import Workdir
+from unet_jax.training.checkpoints.store import Checkpoints
+from unet_jax.training.optimizer import make_optimizer
+from unet_jax.training.state import init_state
 
 SEED = 0
 

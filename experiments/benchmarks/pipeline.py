@@ -15,16 +15,13 @@ from experiments.benchmarks import phantom
 from experiments.benchmarks.cases import Case, Row, median_ms
 from experiments.benchmarks.ours import jitted_step
 from unet_jax.config import Config, ModelConfig
-from unet_jax.data.arrays import Arrays
-from unet_jax.data.pipeline import Order, feed, gather
-from unet_jax.mesh import data_mesh, replicated
+from unet_jax.data.converted.arrays import Arrays
+from unet_jax.training.batches import Order, feed, gather
 from unet_jax.training.loop import IN_FLIGHT, compile_steps, run_steps, steps_per_dispatch
-from unet_jax.training.steps import (
-    base_key,
-    init_state,
-    make_optimizer,
-    make_train_steps,
-)
+from unet_jax.training.mesh import data_mesh, replicated
+from unet_jax.training.optimizer import make_optimizer
+from unet_jax.training.state import base_key, init_state
+from unet_jax.training.steps import make_train_steps
 
 PIPELINES = ("tfdata", "device")
 CASES = ((Case(2, 4, 24, levels=2), 48, 21), (Case(16, 8, 128), 12, 5))

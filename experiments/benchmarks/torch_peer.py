@@ -114,7 +114,7 @@ class Side:
 
 
 def network(case: Case) -> Any:
-    """The network of `unet_jax.models.unet.UNet`, norm `pool`, with layers named as its parameters are."""
+    """The network of `unet_jax.models.network.UNet`, norm `pool`, with layers named as its parameters are."""
     nn = torch.nn
     widths = [case.width * 2**level for level in range(case.levels)]
 

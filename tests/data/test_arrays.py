@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from unet_jax.config import UserError
-from unet_jax.data import arrays, folders, rows
-from unet_jax.data.figshare import read_slice
-from unet_jax.data.resize import resize_mask, to_network
+from unet_jax.data.converted import arrays, rows
+from unet_jax.imaging.formats.mat import read_slice
+from unet_jax.imaging.resize import resize_mask, to_network
+from unet_jax.shared import folders
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def raw(tmp_path, write_slice, write_mat):
 
 
 def build(raw, out, **options):
-    return arrays.build(raw, out, **{"size": 16, "mask_rule": "area", "workers": 1, "progress": False, **options})
+    return build(raw, out, **{"size": 16, "mask_rule": "area", "workers": 1, **options})
 
 
 def contents(folder):
@@ -300,7 +301,7 @@ def test_a_file_that_crashes_its_process_is_named_and_the_rest_done(raw, tmp_pat
 
 
 def test_progress_in_plain_lines(raw, tmp_path, capsys):
-    build(raw, tmp_path / "d", progress=True)
+    build(raw, tmp_path / "d")
     done = [line.split(" slices,")[0] for line in capsys.readouterr().err.splitlines()]
     assert done == ["convert: 1/4", "convert: 2/4", "convert: 3/4", "convert: 4/4"]
 

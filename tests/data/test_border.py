@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from unet_jax.data.border import border_iou
+from unet_jax.data.check.border import border_iou
 
 
 def box(top, left, bottom, right, shape=(20, 24)):

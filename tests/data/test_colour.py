@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from unet_jax.data.colour import BAND, as_float, to_grey
+from unet_jax.imaging.formats.grey import BAND, as_float, to_grey
 
 HEIGHT = 2 * BAND + 3
 

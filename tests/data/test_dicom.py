@@ -9,8 +9,10 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
 
-from unet_jax.data import dicom
-from unet_jax.data.image_io import ImageError, find_images, read_image, read_scan, silent_readers
+from unet_jax.imaging.find import find_images
+from unet_jax.imaging.formats import dicom
+from unet_jax.imaging.read import read_image, read_scan, silent_readers
+from unet_jax.imaging.scan import ImageError
 
 RAMP = np.arange(20 * 17).reshape(20, 17)
 """Not square, no symmetry, over 255: a transposed, mirrored or truncated picture differs from it."""

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from unet_jax.config import UserError
-from unet_jax.data.figshare import SliceError, find_folds, find_slices, read_folds, read_image, read_slice
+from unet_jax.data.raw import find_folds, find_slices
+from unet_jax.imaging.formats.mat import SliceError, read_folds, read_image, read_slice
 
 SHARED = Path(__file__).parents[3] / "shared"
 

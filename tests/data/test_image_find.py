@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from unet_jax.config import UserError
-from unet_jax.data.image_io import IMAGE_SUFFIXES, find_images, stem_of, suffix_of, to_display
+from unet_jax.imaging.display import to_display
+from unet_jax.imaging.find import IMAGE_SUFFIXES, find_images, stem_of, suffix_of
 
 RAMP = np.arange(20 * 17).reshape(20, 17)
 

@@ -9,7 +9,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from unet_jax.data.image_io import ImageError, read_image, silent_readers
+from unet_jax.imaging.read import read_image, silent_readers
+from unet_jax.imaging.scan import ImageError
 
 RAMP = np.arange(20 * 17).reshape(20, 17)
 """Not square, no symmetry, over 255: a transposed, mirrored or truncated picture differs from it."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unet_jax.data.image_write import write_mask, write_overlay, write_probs, write_spread
+from unet_jax.imaging.write import write_mask, write_overlay, write_probs, write_spread
 
 RAMP = np.arange(20 * 17).reshape(20, 17)
 

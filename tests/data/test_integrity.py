@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from unet_jax.config import UserError
-from unet_jax.data import arrays, rules
-from unet_jax.data.findings import PUBLISHED
-from unet_jax.data.integrity import check, check_rows
-from unet_jax.data.rules import RULES
+from unet_jax.data.check import rules
+from unet_jax.data.check.findings import PUBLISHED
+from unet_jax.data.check.integrity import check, check_rows
+from unet_jax.data.check.rules import RULES
+from unet_jax.data.converted.build import build
 
 
 def codes(text):
@@ -39,12 +40,12 @@ def make_raw(tmp_path, write_slice, write_mat):
 
 
 def checked(data):
-    return check(data, workers=1, progress=False)
+    return check(data, workers=1)
 
 
 def converted(raw, size=16, **options):
     out = raw.parent / "d"
-    return arrays.build(raw, out, size=size, mask_rule="area", workers=1, progress=False, **options)
+    return build(raw, out, size=size, mask_rule="area", workers=1, **options)
 
 
 def found(report):
@@ -210,7 +211,7 @@ def test_gaps_between_numbers_are_nothing(make_raw, write_slice):
 
 def test_several_processes_find_the_same(make_raw):
     raw = make_raw(label=[[4.0]])
-    report = check(raw, workers=2, progress=False)
+    report = check(raw, workers=2)
     assert found(report) == [("label", "2.mat", (2,))] and report == checked(raw)
 
 
@@ -312,7 +313,7 @@ def test_a_tumour_that_shrinking_lost(make_raw):
     report = checked(converted(raw).path)
     assert found(report) == [("lost-tumor", "2.mat", (2,))]
     assert report.findings[0].detail == "1 pixels at its own size, none at 16x16"
-    assert checked(arrays.build(raw, raw.parent / "e", size=16, mask_rule="any", progress=False).path).findings == []
+    assert checked(build(raw, raw.parent / "e", size=16, mask_rule="any").path).findings == []
 
 
 @pytest.mark.parametrize("missing", ["dataset.json", "masks.npy"])

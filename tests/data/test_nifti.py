@@ -6,9 +6,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from unet_jax.data import nifti
-from unet_jax.data.image_io import ImageError, read_image, silent_readers
-from unet_jax.data.nifti import count_slices, open_volume
+from unet_jax.imaging.formats import nifti
+from unet_jax.imaging.formats.nifti import count_slices, open_volume
+from unet_jax.imaging.read import read_image, silent_readers
+from unet_jax.imaging.scan import ImageError
 
 SHAPE = (16, 18, 20)
 RAMP = np.arange(np.prod(SHAPE)).reshape(SHAPE)

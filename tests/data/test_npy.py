@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from unet_jax.config import UserError
-from unet_jax.data.arrays import open_arrays
-from unet_jax.data.npy import open_npy, read_packed
+from unet_jax.data.converted.arrays import open_arrays
+from unet_jax.imaging.formats.npy import open_npy, read_packed
 
 VALUES = np.arange(24, dtype="<i2").reshape(2, 3, 4)
 

@@ -15,10 +15,11 @@ import pytest
 from scipy import ndimage
 from skimage.draw import polygon
 
-from unet_jax import cli, phantom
+from unet_jax import phantom
 from unet_jax.config import PhantomConfig, UserError
 from unet_jax.data.phantom import VIEWS, PhantomSlice, patient_slices, write_phantom
 from unet_jax.data.phantom_draw import ellipse, fill_rule, grow, loop
+from unet_jax.shared import cli
 
 PATIENTS = 4
 SEED = 7

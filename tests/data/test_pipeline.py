@@ -13,18 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unet_jax.config import LoaderConfig, UserError
-from unet_jax.data.arrays import Arrays, build
-from unet_jax.data.pipeline import (
-    Batch,
-    Order,
-    Source,
-    _piece_size,
-    choose_pipeline,
-    eval_batches,
-    feed,
-    gather,
-)
-from unet_jax.mesh import data_mesh
+from unet_jax.data.converted.arrays import Arrays
+from unet_jax.data.converted.build import build
+from unet_jax.training.batches import Batch, Order, Source, _piece_size, choose_pipeline, eval_batches, feed, gather
+from unet_jax.training.mesh import data_mesh
 
 NO_TENSORFLOW = "TensorFlow is not installed, as on Python 3.14 and newer"
 
@@ -39,7 +31,7 @@ def arrays(tmp_path, write_slice) -> Arrays:
         mask[i : i + 3, 2:9] = 1
         image = np.random.default_rng(i).integers(0, 1000 * i, (16, 16)).astype(np.int16)
         write_slice(raw / f"{i}.mat", image=image, tumorMask=mask, label=np.array([[1.0 + i % 3]]))
-    return build(raw, tmp_path / "d", size=16, mask_rule="area", workers=1, progress=False)
+    return build(raw, tmp_path / "d", size=16, mask_rule="area", workers=1)
 
 
 def assert_same(one: Batch, other: Batch) -> None:
@@ -184,7 +176,7 @@ def test_slices_are_raw_and_on_the_mesh(arrays, pipeline):
 
 def test_pieces_end_with_the_epoch_and_keep_their_shapes(arrays, pipeline, monkeypatch):
     """An epoch has seven steps, training starts with the third; a piece of a stream has at most four."""
-    monkeypatch.setattr("unet_jax.data.pipeline.PIECE_STEPS", 5)
+    monkeypatch.setattr("unet_jax.training.batches.PIECE_STEPS", 5)
     order = Order(np.arange(7), 1, seed=0)
     pieces = list(fed(arrays, order, 2, 21, pipeline, portion=2))
     assert [count for _, count in pieces] == ([5, 7, 7] if pipeline == "device" else [4, 1, 4, 3, 4, 3])
@@ -230,7 +222,7 @@ def test_both_pipelines_give_the_same_batches(arrays):
 
 
 def test_a_piece_on_the_device_is_prefetched(arrays, monkeypatch):
-    from unet_jax.data import pipeline
+    from unet_jax.training import batches as pipeline
 
     made = []
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from skimage.transform import resize as skimage_resize
 
-from unet_jax.data.resize import from_network, percentiles, resize, resize_mask, to_network
+from unet_jax.imaging.resize import from_network, percentiles, resize, resize_mask, to_network
 
 
 def row(*values):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unet_jax.config import SplitConfig, UserError
-from unet_jax.data.arrays import Arrays
+from unet_jax.data.converted.arrays import Arrays
 from unet_jax.data.splits import Split, load_split, make_split
 
 SIDES = ("train", "val", "test")

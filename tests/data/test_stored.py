@@ -6,8 +6,8 @@ import h5py
 import numpy as np
 import pytest
 
-from unet_jax.data.figshare import SliceError, read_image
-from unet_jax.data.stored import StoredError, read_values
+from unet_jax.imaging.formats.hdf5 import StoredError, read_values
+from unet_jax.imaging.formats.mat import SliceError, read_image
 
 VALUES = np.arange(35 * 23, dtype=np.int16).reshape(35, 23) - 300
 

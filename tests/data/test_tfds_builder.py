@@ -13,9 +13,10 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core import dataset_metadata
 
 from unet_jax.config import TUMORS
-from unet_jax.data.brain_tumor_figshare import brain_tumor_figshare_dataset_builder as module
-from unet_jax.data.figshare import find_folds, find_slices, read_folds, read_slice
 from unet_jax.data.phantom import write_phantom
+from unet_jax.data.raw import find_folds, find_slices
+from unet_jax.data.tfds.brain_tumor_figshare import brain_tumor_figshare_dataset_builder as module
+from unet_jax.imaging.formats.mat import read_folds, read_slice
 
 
 class TestAsTfdsDoes(tfds.testing.DatasetBuilderTestCase):

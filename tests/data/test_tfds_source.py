@@ -4,12 +4,14 @@ import importlib.util
 
 import pytest
 
-from unet_jax import cli
 from unet_jax import tfds as door
 from unet_jax.config import Config, ConvertConfig, UserError
-from unet_jax.data import arrays, tfds_source
-from unet_jax.data.tfds_source import build_from_tfds, find_prepared, prepare
-from unet_jax.workdir import Workdir, open_data, store_absolute
+from unet_jax.data.converted.build import build
+from unet_jax.data.tfds import source as tfds_source
+from unet_jax.data.tfds.source import build_from_tfds, find_prepared, prepare
+from unet_jax.runs.opening import open_data, store_absolute
+from unet_jax.runs.workdir import Workdir
+from unet_jax.shared import cli
 
 AT_16 = ConvertConfig(size=16)
 
@@ -24,7 +26,7 @@ def tfds():
 @pytest.fixture(scope="module")
 def builder(tfds):
     """The builder's class."""
-    from unet_jax.data.brain_tumor_figshare.brain_tumor_figshare_dataset_builder import Builder
+    from unet_jax.data.tfds.brain_tumor_figshare.brain_tumor_figshare_dataset_builder import Builder
 
     return Builder
 
@@ -55,8 +57,8 @@ def contents(folder):
 def test_the_same_bytes_as_of_the_raw_folder(raw, home, tmp_path):
     for rule in ("area", "any"):
         how = ConvertConfig(size=40, mask_rule=rule)
-        direct = arrays.build(raw, tmp_path / f"raw-{rule}", size=40, mask_rule=rule, progress=False)
-        got = build_from_tfds(str(home / "brain_tumor_figshare"), tmp_path / f"tfds-{rule}", how, progress=False)
+        direct = build(raw, tmp_path / f"raw-{rule}", size=40, mask_rule=rule)
+        got = build_from_tfds(str(home / "brain_tumor_figshare"), tmp_path / f"tfds-{rule}", how)
         assert got.digest == direct.digest and len(got) == 10
         assert contents(got.path) == contents(direct.path)
 
@@ -64,8 +66,8 @@ def test_the_same_bytes_as_of_the_raw_folder(raw, home, tmp_path):
 def test_the_same_from_array_records(raw, tfds, builder, tmp_path):
     made = builder(data_dir=tmp_path / "home", file_format="array_record")
     made.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=raw, try_download_gcs=False))
-    got = build_from_tfds(made.data_dir, tmp_path / "d", AT_16, progress=False)
-    assert got.digest == arrays.build(raw, tmp_path / "e", size=16, mask_rule="area", progress=False).digest
+    got = build_from_tfds(made.data_dir, tmp_path / "d", AT_16)
+    assert got.digest == build(raw, tmp_path / "e", size=16, mask_rule="area").digest
 
 
 def test_a_run_converts_it_once_at_128(raw, home, tmp_path, monkeypatch):
@@ -77,7 +79,7 @@ def test_a_run_converts_it_once_at_128(raw, home, tmp_path, monkeypatch):
     assert config.data == "tfds:brain_tumor_figshare" and said == ["Converting tfds:brain_tumor_figshare."]
     assert opened.path == workdir.data(config) == tmp_path / "w" / "data"
     assert (opened.size, opened.mask_rule) == (128, "area")
-    assert opened.digest == arrays.build(raw, tmp_path / "d", size=128, mask_rule="area", progress=False).digest
+    assert opened.digest == build(raw, tmp_path / "d", size=128, mask_rule="area").digest
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "gone"))
     assert open_data(workdir, config, said.append).digest == opened.digest and len(said) == 1
 
@@ -88,7 +90,7 @@ def test_a_failure_leaves_nothing_behind(home, tmp_path, monkeypatch):
 
     monkeypatch.setattr(tfds_source.rows, "convert_raw", fail)
     with pytest.raises(OSError, match="No space left"):
-        build_from_tfds(str(home / "brain_tumor_figshare"), tmp_path / "d", AT_16, progress=False)
+        build_from_tfds(str(home / "brain_tumor_figshare"), tmp_path / "d", AT_16)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -135,7 +137,7 @@ def test_of_another_builder(tfds, tmp_path):
     other = tfds.testing.DummyDataset(data_dir=tmp_path / "home")
     other.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
     with pytest.raises(UserError, match=r"is of another builder: it lacks border, fold, image, label, mask,"):
-        build_from_tfds(other.data_dir, tmp_path / "d", AT_16, progress=False)
+        build_from_tfds(other.data_dir, tmp_path / "d", AT_16)
     assert not (tmp_path / "d").exists()
 
 
@@ -150,7 +152,7 @@ def test_not_in_the_order_of_the_slices(raw, tfds, builder, tmp_path):
     made = Backwards(data_dir=tmp_path / "home")
     made.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=raw, try_download_gcs=False))
     with pytest.raises(UserError, match=r"has slice 13 after 14; expected rising numbers"):
-        build_from_tfds(made.data_dir, tmp_path / "d", AT_16, progress=False)
+        build_from_tfds(made.data_dir, tmp_path / "d", AT_16)
 
 
 # The door

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unet_jax.data.image_io import ImageError, read_image
-from unet_jax.data.untrusted import MAX_JPEG_SCANS, Clamped, picture_damage
+from unet_jax.imaging.formats.untrusted import MAX_JPEG_SCANS, Clamped, picture_damage
+from unet_jax.imaging.read import read_image
+from unet_jax.imaging.scan import ImageError
 
 GREY = np.random.default_rng(0).integers(0, 256, (24, 20), np.uint8)
 

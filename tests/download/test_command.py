@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from unet_jax import cli
 from unet_jax.config import UserError
 from unet_jax.data import fetch
 from unet_jax.data.fetch import Patience
-from unet_jax.data.figshare import find_folds, find_slices, read_slice
 from unet_jax.data.phantom import write_phantom
+from unet_jax.data.raw import find_folds, find_slices
 from unet_jax.download import main
+from unet_jax.imaging.formats.mat import read_slice
+from unet_jax.shared import cli
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 import read_cases
 
-from unet_jax.data.image_io import ImageError
+from unet_jax.imaging.scan import ImageError
 
 
 def npy(path: Path) -> list[Any]:

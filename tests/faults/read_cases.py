@@ -24,11 +24,11 @@ from mutate import Case, crafted, mutated
 from specimens import MEMBERS, SPECIMENS
 
 from unet_jax.config import UserError
-from unet_jax.data import figshare
-from unet_jax.data.arrays import FILES, open_arrays
-from unet_jax.data.image_io import read_scan, silent_readers
-from unet_jax.data.nifti import open_volume
+from unet_jax.data.converted.arrays import FILES, open_arrays
 from unet_jax.data.unpack import unpack
+from unet_jax.imaging.formats import mat as figshare
+from unet_jax.imaging.formats.nifti import open_volume
+from unet_jax.imaging.read import read_scan, silent_readers
 
 MEMORY = 3 << 29
 SECONDS, PATIENCE = 5, 120
@@ -60,7 +60,7 @@ def read_dataset(path: Path) -> list[Any]:
 
 
 def read_archive(path: Path) -> list[Any]:
-    digests = unpack([path], path.parent / "work", progress=False)
+    digests = unpack([path], path.parent / "work")
     names = {name: path.parent / "work" / ("data" * name[0].isdigit()) / name for name in MEMBERS}
     assert len(digests) == len(MEMBERS), "not every file of the archive"
     return [names[name].read_bytes() for name in MEMBERS]

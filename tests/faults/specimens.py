@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 from PIL import Image
 
-from unet_jax.data.arrays import build
+from unet_jax.data.converted.build import build
 from unet_jax.data.phantom_files import slice_bytes
 
 IMAGE = (np.add.outer(np.arange(40) ** 2, np.arange(36) * 37) % 3001).astype(np.uint16)
@@ -228,7 +228,7 @@ def dataset() -> list[Specimen]:
         for n in (1, 2, 30):
             slice_file = slice_bytes(np.roll(IMAGE, n).astype(np.int16), np.roll(MASK, n), BORDER, 1 + n % 3, f"p{n}")
             (raw / f"{n}.mat").write_bytes(slice_file)
-        build(raw, out, size=16, mask_rule="area", workers=1, progress=False)
+        build(raw, out, size=16, mask_rule="area", workers=1)
         files = {path.name: path.read_bytes() for path in sorted(out.iterdir())}
     payloads = {"images.npy": (128, len(files["images.npy"])), "masks.npy": (128, len(files["masks.npy"]))}
     return [

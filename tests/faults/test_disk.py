@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unet_jax import cli, convert
-from unet_jax.data import arrays, rows
+from unet_jax import convert
+from unet_jax.data.converted import arrays, rows
 from unet_jax.data.phantom_files import slice_bytes
+from unet_jax.shared import cli
 
 SLICES = 12
 

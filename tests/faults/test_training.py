@@ -13,9 +13,11 @@ import pytest
 
 from unet_jax import crossval, train
 from unet_jax.config import UserError, read_config
-from unet_jax.models.inference import abstract_variables
-from unet_jax.training.checkpoint import Checkpoints
-from unet_jax.workdir import Workdir, lock, read_records
+from unet_jax.inference.programs import abstract_variables
+from unet_jax.runs.opening import lock
+from unet_jax.runs.records import read_records
+from unet_jax.runs.workdir import Workdir
+from unet_jax.training.checkpoints.store import Checkpoints
 
 SMALL = ["--model.width", "2", "--model.levels", "2", "--loader.batch-size", "4", "--loader.pipeline", "device"]
 EPOCHS = 6
@@ -104,7 +106,7 @@ def test_a_killed_training_leaves_the_workdir_free(tmp_path):
     """The operating system gives the lock free, though the file stays."""
     workdir = Workdir(tmp_path)
     code = (
-        "import os, signal, sys; from pathlib import Path; from unet_jax.workdir import Workdir, lock\n"
+        "import os, signal, sys; from pathlib import Path; from unet_jax.runs.workdir import Workdir, lock\n"
         "with lock(Workdir(Path(sys.argv[1]))): os.kill(os.getpid(), signal.SIGKILL)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], timeout=120)
@@ -129,7 +131,7 @@ def test_a_workdir_that_cannot_be_written_to_is_named(tiny_data, tmp_path, monke
 
 def test_a_disk_that_fills_up_during_training_is_named_and_the_run_goes_on_later(tiny_data, tmp_path, monkeypatch):
     """The second checkpoint does not fit: exit code 1 (an OSError), the first is kept, and with room it goes on."""
-    from unet_jax.training import manifest
+    from unet_jax.training.checkpoints import manifest
 
     plain, written = manifest.write, []
 

@@ -12,7 +12,8 @@ import signal
 import sys
 from pathlib import Path
 
-from unet_jax import fit, train
+from unet_jax import train
+from unet_jax.runs import fit
 
 
 class Moments:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from unet_jax.inference.predictor import Predictor, Probabilities
 from unet_jax.predict import main
-from unet_jax.predictor import Predictor, Probabilities
 
 
 class FakePredictor(Predictor):
@@ -55,7 +55,7 @@ def fake(monkeypatch):
     class Fake(FakePredictor):
         pass
 
-    monkeypatch.setattr("unet_jax.predictor.Predictor", Fake)
+    monkeypatch.setattr("unet_jax.inference.predictor.Predictor", Fake)
     return Fake
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from unet_jax.config import UserError
-from unet_jax.data.image_io import read_image
+from unet_jax.imaging.read import read_image
 
 pytestmark = pytest.mark.usefixtures("fake")
 
@@ -261,7 +261,7 @@ class TestParts:
         for i in range(6, 60):
             six.put(f"{i}.png", six.bright(i % 20))
         code = (
-            "import runpy, sys, unet_jax.predictor as p\n"
+            "import runpy, sys, unet_jax.inference.predictor as p\n"
             "space = runpy.run_path(sys.argv.pop(1))\n"
             "p.Predictor = space['FakePredictor']\n"
             "from unet_jax.predict import main\n"

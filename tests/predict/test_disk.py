@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import unet_jax.prediction  # noqa: F401  # before `fake` stands for the Predictor that it names
-from unet_jax import cli
+import unet_jax.inference.folder  # noqa: F401  # before `fake` stands for the Predictor that it names
 from unet_jax.config import UserError
+from unet_jax.shared import cli
 
 
 @contextmanager

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unet_jax import cli, prediction
 from unet_jax.config import UserError
-from unet_jax.data.image_io import read_image, read_scan
+from unet_jax.imaging.read import read_image, read_scan
+from unet_jax.inference import folder as prediction
+from unet_jax.shared import cli
 
 pytestmark = pytest.mark.usefixtures("fake")
 

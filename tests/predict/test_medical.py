@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 
-from unet_jax import cli, prediction
 from unet_jax.config import UserError
+from unet_jax.inference import folder as prediction
+from unet_jax.shared import cli
 
 pytestmark = pytest.mark.usefixtures("fake")
 

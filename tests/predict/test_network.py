@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 
-from unet_jax.data.figshare import find_slices, read_slice
+from unet_jax.data.raw import find_slices
+from unet_jax.imaging.formats.mat import read_slice
 from unet_jax.predict import main
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unet_jax import cli
 from unet_jax.config import UserError
+from unet_jax.shared import cli
 
 pytestmark = pytest.mark.usefixtures("fake")
 

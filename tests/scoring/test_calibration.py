@@ -5,7 +5,8 @@ import pytest
 from sklearn.calibration import calibration_curve
 
 from unet_jax.scoring.calibration import calibration_counts, calibration_summary, threshold_cost
-from unet_jax.scoring.summary import THRESHOLDS, threshold_counts, write_json
+from unet_jax.scoring.thresholds import THRESHOLDS, threshold_counts
+from unet_jax.shared.files import write_json
 
 PROBS = np.array([[0.0, 0.2, 0.25], [0.5, 0.9, 1.0]], np.float32)
 MASK = np.array([[0, 0, 1], [0, 1, 1]], np.uint8)

@@ -18,9 +18,9 @@ import pytest
 from PIL import Image
 
 import unet_jax
-from unet_jax.scoring.html import Picture, write_report
-from unet_jax.scoring.html_parts import NONE
-from unet_jax.scoring.html_picture import picture_record
+from unet_jax.reporting.html import Picture, write_report
+from unet_jax.reporting.pictures import picture_record
+from unet_jax.reporting.sections import NONE
 
 TUMORS = ("meningioma", "glioma", "pituitary")
 MEASURES = ("iou", "dice", "pixel_accuracy", "precision", "sensitivity", "specificity", "volumetric_similarity")

@@ -12,7 +12,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-from unet_jax.scoring.html import Picture, write_report
+from unet_jax.reporting.html import Picture, write_report
 
 TUMORS = ("meningioma", "glioma", "pituitary")
 N = 60

@@ -12,14 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from unet_jax.scoring.html_picture import (
-    Picture,
-    colour_bar,
-    grey_png,
-    outline_path,
-    picture_record,
-    probability_png,
-)
+from unet_jax.reporting.pictures import Picture, colour_bar, grey_png, outline_path, picture_record, probability_png
 
 
 def decoded(text):

@@ -6,8 +6,8 @@ import matplotlib
 import numpy as np
 import pytest
 
-from unet_jax.scoring.plots import dice_figure, reliability_figure, svg
-from unet_jax.scoring.report import threshold_figure
+from unet_jax.reporting.figures import threshold_figure
+from unet_jax.reporting.plots import dice_figure, reliability_figure, svg
 
 BINS = [
     {"low": 0.0, "high": 0.25, "pixels": 1000, "mean_probability": 0.1, "fraction_tumor": 0.05},

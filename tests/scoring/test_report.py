@@ -8,15 +8,8 @@ import pytest
 from matplotlib.colors import to_hex
 from PIL import Image
 
-from unet_jax.scoring.report import (
-    GalleryRow,
-    gallery_figure,
-    gallery_png,
-    history_figure,
-    history_png,
-    threshold_figure,
-    threshold_png,
-)
+from unet_jax.reporting.figures import history_figure, history_png, threshold_figure, threshold_png
+from unet_jax.reporting.gallery import GalleryRow, gallery_figure, gallery_png
 
 BLUE, VERMILLION, SKY, ORANGE = "#0072b2", "#d55e00", "#56b4e9", "#e69f00"
 

@@ -9,16 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from unet_jax.reporting.gallery import choose_gallery
 from unet_jax.scoring.components import Detection
 from unet_jax.scoring.metrics import EMPTY_RULE, Counts
 from unet_jax.scoring.slices import FIGURES, MEASURES, SliceScore, slice_rows
-from unet_jax.scoring.summary import (
-    choose_gallery,
-    summarize,
-    write_csv,
-    write_json,
-)
+from unet_jax.scoring.summary import summarize
 from unet_jax.scoring.surface import SurfaceScore
+from unet_jax.shared.files import write_csv, write_json
 
 EXACT, FOUND = SurfaceScore(0.0, 0.0, 1.0), Detection(1, 1, 1, 0)
 

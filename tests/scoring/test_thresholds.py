@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from unet_jax.scoring.metrics import apply_threshold, count_per_slice
-from unet_jax.scoring.summary import THRESHOLDS, best_threshold, threshold_counts, threshold_ious
+from unet_jax.scoring.thresholds import THRESHOLDS, best_threshold, threshold_counts, threshold_ious
 
 
 def test_thresholds_are_the_exact_decimals():

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unet_jax.config import AugmentConfig
-from unet_jax.training.augment import augment, mirror
+from unet_jax.training.augment.geometry import augment, mirror
 
 
 def test_mirror_exchanges_left_and_right_where_asked():

@@ -13,8 +13,8 @@ import numpy as np
 import optax
 import pytest
 
-from unet_jax.training import checkpoint
-from unet_jax.training.checkpoint import CheckpointError, Checkpoints
+from unet_jax.training.checkpoints import store as checkpoint
+from unet_jax.training.checkpoints.store import CheckpointError, Checkpoints
 
 
 @flax.struct.dataclass

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from unet_jax.training import checkpoint
-from unet_jax.training.checkpoint import CheckpointError, Checkpoints
+from unet_jax.training.checkpoints import store as checkpoint
+from unet_jax.training.checkpoints.store import CheckpointError, Checkpoints
 
 
 def make_state(seed: int = 0, size: int = 500) -> dict[str, Any]:

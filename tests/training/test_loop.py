@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from unet_jax.config import Config, ModelConfig, OptimConfig
-from unet_jax.data.arrays import open_arrays
-from unet_jax.data.pipeline import Order, feed
-from unet_jax.mesh import data_mesh, replicated
+from unet_jax.data.converted.arrays import open_arrays
+from unet_jax.training.batches import Order, feed
 from unet_jax.training.loop import IN_FLIGHT, compile_steps, portions, run_steps, steps_per_dispatch
-from unet_jax.training.steps import Sums, TrainState, base_key, init_state, make_optimizer, make_train_steps
+from unet_jax.training.mesh import data_mesh, replicated
+from unet_jax.training.optimizer import make_optimizer
+from unet_jax.training.state import Sums, TrainState, base_key, init_state
+from unet_jax.training.steps import make_train_steps
 
 CONFIG = Config(model=ModelConfig(width=2, levels=2), optim=OptimConfig(epochs=3, learning_rate=0.01))
 

@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import log_loss
 
 from unet_jax.config import LossConfig
-from unet_jax.training.losses import loss_sums, loss_value
+from unet_jax.training.losses.terms import loss_sums, loss_value
 
 ONES = jnp.ones(2)
 

@@ -12,10 +12,11 @@ import pytest
 
 from unet_jax import train
 from unet_jax.config import DistributedConfig, RunError, read_config
-from unet_jax.models.inference import abstract_variables
+from unet_jax.inference.programs import abstract_variables
+from unet_jax.runs.records import read_records
+from unet_jax.runs.workdir import Workdir
 from unet_jax.training import processes
-from unet_jax.training.checkpoint import Checkpoints
-from unet_jax.workdir import Workdir, read_records
+from unet_jax.training.checkpoints.store import Checkpoints
 
 SMALL = ["--model.width", "2", "--model.levels", "2", "--loader.batch-size", "4", "--loader.pipeline", "device"]
 EPOCHS = 40

@@ -8,22 +8,14 @@ import numpy as np
 import pytest
 
 from unet_jax.config import AugmentConfig, Config, ModelConfig, OptimConfig
-from unet_jax.data.pipeline import Batch
-from unet_jax.mesh import data_mesh
 from unet_jax.models.compiler import compiler_options
 from unet_jax.scoring.metrics import Counts
-from unet_jax.training.losses import loss_value
-from unet_jax.training.steps import (
-    Sums,
-    all_finite,
-    base_key,
-    class_targets,
-    init_state,
-    learning_rate,
-    make_eval_step,
-    make_optimizer,
-    make_train_step,
-)
+from unet_jax.training.batches import Batch
+from unet_jax.training.losses.terms import loss_value
+from unet_jax.training.mesh import data_mesh
+from unet_jax.training.optimizer import learning_rate, make_optimizer
+from unet_jax.training.state import Sums, all_finite, base_key, init_state
+from unet_jax.training.steps import class_targets, make_eval_step, make_train_step
 
 SMALL = Config(model=ModelConfig(width=2, levels=1), optim=OptimConfig(epochs=2, learning_rate=0.01))
 

@@ -238,3 +238,6 @@ class ConvertConfig(Checked):
     mask_rule: MaskRule = "area"
     """Which pixels of the shrunk mask are tumour. area: those of which over half is. any: the original notebook's,
     wherever the smoothed mask is above zero, which grows a mask 1.3 to 2.4 times at 128."""
+
+    def rules(self) -> Iterable[Rule]:
+        yield Rule("size", 16 <= self.size <= 1024, "16 to 1024")

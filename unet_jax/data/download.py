@@ -14,9 +14,9 @@ from typing import Any
 
 from unet_jax.config import FIGSHARE_API, TUMORS, UserError
 from unet_jax.data import fetch as http
-from unet_jax.data.disk import naming
 from unet_jax.data.fetch import Patience, Say, WrongContent
 from unet_jax.data.unpack import ARCHIVE, BESIDE, MAX_TOTAL_BYTES, new_md5, unpack
+from unet_jax.shared.files import naming
 
 ARTICLE = 1512427
 PAGE = f"https://doi.org/10.6084/m9.figshare.{ARTICLE}"
@@ -266,7 +266,7 @@ def count_slices(out: Path, names: Sequence[str], progress: bool) -> tuple[str, 
     """
     from tqdm import tqdm
 
-    from unet_jax.data.figshare import SliceError, read_patient
+    from unet_jax.imaging.formats.mat import SliceError, read_patient
 
     labels: Counter[int] = Counter()
     patients: set[str] = set()

@@ -24,7 +24,7 @@ from unet_jax.config import UserError
 from unet_jax.data import phantom_axial, phantom_coronal, phantom_files, phantom_sagittal
 from unet_jax.data.phantom_draw import SIDE, Drawing, Points, Pose, Scene, ellipse, fill_rule, grow, normals, paint
 from unet_jax.data.phantom_parts import CSF, View
-from unet_jax.data.workers import start_pool
+from unet_jax.shared.workers import start_pool
 
 MENINGIOMA, GLIOMA, PITUITARY = 1, 2, 3
 FOLDS = 5

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from unet_jax.config import SPLITS, SplitConfig, UserError
-from unet_jax.data.arrays import Arrays
+from unet_jax.data.converted.arrays import Arrays
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
 from unet_jax.config import UserError
-from unet_jax.data.disk import naming
-from unet_jax.data.untrusted import Clamped
+from unet_jax.imaging.formats.untrusted import Clamped
+from unet_jax.shared.files import naming
 
 ARCHIVE = re.compile(r"[A-Za-z0-9][\w.-]*\.zip", re.ASCII)
 BESIDE = {"cvind.mat": "cvind.mat", "readme.txt": "README.txt"}

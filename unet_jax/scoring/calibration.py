@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64, UInt8
 
-from unet_jax.scoring.summary import THRESHOLDS, best_threshold, threshold_ious
+from unet_jax.scoring.thresholds import THRESHOLDS, best_threshold, threshold_ious
 
 BINS = 20
 

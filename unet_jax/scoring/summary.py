@@ -1,27 +1,16 @@
 """From the scores of each slice to what is reported: rows, summary, threshold. NumPy on the host, float64 scores."""
 
-import csv
-import json
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Int64, UInt8
 
 from unet_jax.config import TUMORS
 from unet_jax.scoring.metrics import (
     EMPTY_RULE,
-    Counts,
-    apply_threshold,
-    dice,
-    iou,
 )
 from unet_jax.scoring.slices import FIGURES, MEASURES, RESOLUTIONS, SliceScore, figures_of, slice_columns
 from unet_jax.scoring.statistics import RESAMPLES, SEED, interval, patient_sums, resampled_sums
-
-THRESHOLDS = tuple(i / 20 for i in range(1, 20))
-"""The thresholds tried on validation: 0.05, 0.10 ... 0.95."""
 
 
 def summarize(
@@ -78,110 +67,6 @@ def summarize(
         whole = _group(scores, resolution, seed, resamples)
         summary[resolution] = whole | {"patients": _over_patients(scores, resolution), "by_tumor": by_tumor}
     return summary
-
-
-def threshold_counts(
-    probs: Float[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"] | UInt8[np.ndarray, "h w"]
-) -> Int64[np.ndarray, "t 4"]:
-    """Counts of one slice under every threshold, in one pass; equal to `apply_threshold` and counting at each.
-
-    Args:
-        probs: probabilities in [0, 1].
-        mask: the true tumour, bool or 0/1.
-
-    Returns:
-        A row of tp, fp, fn, tn for each of THRESHOLDS. Rows of several slices add up.
-    """
-    truth = mask.astype(bool)
-    # Most of a brain stays below the lowest threshold: only the rest is sorted into bins. (Nor does NaN pass.)
-    candidates = apply_threshold(probs, THRESHOLDS[0])
-    values, tumor = probs[candidates].astype(np.float32), truth[candidates]
-    highest = np.searchsorted(np.asarray(THRESHOLDS, np.float32), values, side="right") - 1
-    bins = len(THRESHOLDS)
-    histogram = np.bincount(highest + bins * tumor, minlength=2 * bins).reshape(2, bins)
-    # Predicted under a threshold is every pixel whose highest threshold reached is that one or a later one.
-    fp, tp = histogram[:, ::-1].cumsum(axis=1)[:, ::-1]
-    positives = int(truth.sum())
-    return np.stack([tp, fp, positives - tp, truth.size - positives - fp], axis=1).astype(np.int64)
-
-
-def threshold_ious(counts: Int64[np.ndarray, "t 4"]) -> Float64[np.ndarray, " t"]:
-    """The micro-IoU under each of THRESHOLDS.
-
-    Args:
-        counts: what `threshold_counts` gives, summed over slices.
-
-    Returns:
-        In [0, 1], in the order of THRESHOLDS.
-    """
-    return iou(Counts(*counts.T))
-
-
-def best_threshold(counts: Int64[np.ndarray, "t 4"]) -> tuple[float, float]:
-    """The threshold of the highest micro-IoU; of equals the nearest to 0.5, of two as near the lower.
-
-    Args:
-        counts: what `threshold_counts` gives, summed over slices.
-
-    Returns:
-        The threshold, and its micro-IoU.
-    """
-    ious = threshold_ious(counts)
-    middle = len(THRESHOLDS) // 2
-    best = min(range(len(THRESHOLDS)), key=lambda i: (-ious[i], abs(i - middle), i))
-    return THRESHOLDS[best], float(ious[best])
-
-
-def choose_gallery(scores: Iterable[SliceScore], per_tumor: int = 3) -> list[SliceScore]:
-    """Representative slices: of each tumour type those at even quantiles of native Dice, neither best nor worst.
-
-    With `per_tumor` 3 they stand at the quartiles, about the 25th, 50th and 75th percentile of their type.
-
-    Args:
-        scores: in any order.
-        per_tumor: how many of each type, at most.
-
-    Returns:
-        Distinct slices, by type in the order of `config.TUMORS`, then by rising Dice; a type of fewer slices gives all.
-    """
-    scores, chosen = list(scores), []
-    for tumor in TUMORS:
-        group = sorted((s for s in scores if s.tumor == tumor), key=lambda s: (float(dice(s.native)), s.slice))
-        n, k = len(group), min(per_tumor, len(group))
-        chosen += [group[(i + 1) * n // (k + 1)] for i in range(k)]
-    return chosen
-
-
-def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write rows as CSV: a header line, UTF-8, `\\n` line ends, floats in full, None as an empty field.
-
-    Args:
-        path: replaced if it exists.
-        rows: at least one, all with the keys of the first.
-
-    Raises:
-        ValueError: no rows, or a row with other keys.
-    """
-    if not rows:
-        raise ValueError(f"no rows for {path}; expected at least one.")
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON: indented, keys in the order given, floats in full, a last newline.
-
-    Args:
-        path: replaced if it exists.
-        content: dicts, lists, str, int, float, None; NumPy scalars too.
-
-    Raises:
-        ValueError: a number is NaN or infinite, which JSON does not have.
-    """
-    text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False, default=_plain)
-    path.write_text(text + "\n", encoding="utf-8", newline="\n")
 
 
 def _plain(value: Any) -> Any:

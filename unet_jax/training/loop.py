@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from unet_jax.training.steps import TrainState
+from unet_jax.training.state import TrainState
 
 IN_FLIGHT = 2
 """Dispatches ahead of the one waited for: enough to keep the device busy, few enough to stop at once."""

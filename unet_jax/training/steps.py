@@ -4,104 +4,25 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Shaped
 
-from unet_jax.config import Config, OptimConfig
-from unet_jax.mesh import divided, replicated
+from unet_jax.config import Config
 from unet_jax.models.compiler import compiler_options
-from unet_jax.models.inference import tumor_logits
+from unet_jax.models.heads import tumor_logits
+from unet_jax.models.network import UNet
 from unet_jax.models.preprocess import preprocess
-from unet_jax.models.unet import UNet
 from unet_jax.scoring.metrics import Counts, apply_threshold, count
-from unet_jax.training.augment import augment
-from unet_jax.training.losses import LossSums, loss_sums, loss_value
+from unet_jax.training.augment.geometry import augment
+from unet_jax.training.losses.terms import LossSums, loss_sums, loss_value
+from unet_jax.training.mesh import divided, replicated
+from unet_jax.training.state import Sums, TrainState
 
 THRESHOLD = 0.5
 """Threshold of the metrics shown during training; the one for use is chosen on validation afterwards."""
-
-
-@flax.struct.dataclass
-class Sums:
-    """Sums over the steps of an epoch; kept in the training state, so that an interrupted epoch ends with its own."""
-
-    loss: Any
-    """Sum of the steps' losses, float32."""
-    steps: Any
-    """Number of steps, int32."""
-    counts: Counts
-
-    @classmethod
-    def zeros(cls) -> "Sums":
-        return cls(loss=jnp.zeros(()), steps=jnp.zeros((), jnp.int32), counts=Counts.zeros())
-
-
-@flax.struct.dataclass
-class TrainState:
-    """All that training changes."""
-
-    step: Any
-    """Steps done, int32."""
-    params: Any
-    batch_stats: Any
-    """Running means and variances."""
-    opt_state: Any
-    sums: Sums
-
-
-def learning_rate(optim: OptimConfig, steps_per_epoch: int) -> optax.Schedule:
-    """Step to learning rate.
-
-    Exponential: lr(t) = lr0 (lr1 / lr0) ** (t / T); cosine: from lr0 to lr1 along half a cosine; over the T steps that
-    follow the warm-up, during which the rate rises linearly from zero.
-    """
-    total = optim.epochs * steps_per_epoch
-    warmup = min(round(optim.warmup_epochs * steps_per_epoch), total - 1)  # one step is left to decay over
-    first, last, rest = optim.learning_rate, optim.final_learning_rate, total - warmup
-    if optim.schedule == "exponential":
-        main = optax.exponential_decay(first, rest, last / first)
-    elif optim.schedule == "cosine":
-        main = optax.cosine_decay_schedule(first, rest, alpha=last / first)
-    else:
-        main = optax.constant_schedule(first)
-    if not warmup:
-        return main
-    return optax.join_schedules([optax.linear_schedule(0.0, first, warmup), main], [warmup])
-
-
-def make_optimizer(optim: OptimConfig, steps_per_epoch: int) -> optax.GradientTransformation:
-    """Adam (Kingma & Ba, arXiv:1412.6980) with Keras' epsilon, after clipping by global norm if that is on."""
-    adam = optax.adam(learning_rate(optim, steps_per_epoch), eps=1e-7)
-    return optax.chain(optax.clip_by_global_norm(optim.clip_norm), adam) if optim.clip_norm else adam
-
-
-def init_state(config: Config, size: int, tx: optax.GradientTransformation) -> TrainState:
-    """Fresh weights from `config.seed`, for images of `size` x `size`.
-
-    Raises:
-        UserError: the network's stride does not divide `size`.
-    """
-    net = UNet(config.model)
-    variables = jax.jit(lambda key: net.init(key, jnp.zeros((1, size, size, 1)), train=False))(
-        jax.random.key(config.seed)
-    )
-    params = variables["params"]
-    return TrainState(
-        step=jnp.zeros((), jnp.int32),
-        params=params,
-        batch_stats=variables.get("batch_stats", {}),
-        opt_state=jax.jit(tx.init)(params),
-        sums=Sums.zeros(),
-    )
-
-
-def base_key(seed: int) -> Array:
-    """The key that steps are folded into."""
-    return jax.random.key(seed)
 
 
 def class_targets(masks: Shaped[Array, "b h w"], labels: Shaped[Array, " b"], classes: int) -> Float[Array, "b h w c"]:
@@ -217,12 +138,6 @@ def make_eval_step(config: Config, mesh: Mesh) -> Callable[..., tuple[LossSums, 
         return sums, _counts(logits, batch.masks, batch.valid)
 
     return eval_step
-
-
-@jax.jit
-def all_finite(tree: Any) -> Array:
-    """Whether every floating-point value of a pytree is finite."""
-    return jnp.all(jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]))
 
 
 def _counts(logits: Array, masks: Shaped[Array, "b h w"], valid: Shaped[Array, " b"]) -> Counts:

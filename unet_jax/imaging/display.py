@@ -1,0 +1,24 @@
+"""Slices as a person looks at them."""
+
+import numpy as np
+from jaxtyping import Shaped, UInt8
+
+from unet_jax.imaging.formats.grey import as_float
+
+
+def to_display(image: Shaped[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
+    """A slice as a person looks at it: its 1st percentile black, its 99th white.
+
+    Args:
+        image: intensities of any real type and range.
+
+    Returns:
+        Grey 0..255; all 0 where the image is constant.
+    """
+    low, high = np.percentile(image, (1, 99))
+    if low == high:
+        low, high = float(image.min()), float(image.max())
+    if low == high:
+        return np.zeros(image.shape, np.uint8)
+    scaled = (as_float(image) - float(low)) * (255 / float(high - low))
+    return np.rint(np.clip(scaled, 0, 255)).astype(np.uint8)

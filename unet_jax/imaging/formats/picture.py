@@ -1,0 +1,141 @@
+"""Slices from PNG, JPEG, TIFF and BMP files."""
+
+import contextlib
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+# Importing the TIFF reader registers it; else Pillow would load all of its forty readers to find it.
+from PIL import Image, ImageFile, TiffImagePlugin
+
+from unet_jax.imaging.formats.grey import to_grey
+from unet_jax.imaging.formats.untrusted import picture_damage
+from unet_jax.imaging.scan import MAX_SIDE, MIN_SIDE, ImageError, check_sides, one_line
+
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
+
+_COLOUR_16 = re.compile(r"(RGB|RGBA|RGBa|RGBX|LA);16[LBN]")
+
+_BITS, _PHOTOMETRIC, _ORIENTATION, _PLANES, _SAMPLE_FORMAT = 258, 262, 274, 284, 339
+"""Numbers of TIFF tags."""
+
+_UNDO_ORIENTATION = {
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, 1),
+    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
+    8: lambda a: np.rot90(a, -1),
+}
+
+
+def read_picture(path: Path) -> np.ndarray:
+    try:
+        with _opened(path) as image:
+            if damage := picture_damage(path, str(image.format)):
+                raise ImageError(path, damage)
+            return _decode(path, image)
+    except (ImageError, MemoryError):
+        raise
+    except Image.DecompressionBombError as e:
+        raise ImageError(path, f"has too many pixels; expected sides of {MIN_SIDE} to {MAX_SIDE}") from e
+    except Image.UnidentifiedImageError as e:
+        raise ImageError(path, "is no PNG, JPEG, TIFF or BMP picture, or one of an unknown kind") from e
+    except Exception as e:
+        # A damaged file makes Pillow raise nearly anything: OSError, SyntaxError, struct.error, KeyError, ...
+        raise ImageError(path, f"cannot be decoded ({one_line(e)})") from e
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
+    # Given a name instead of a file, Pillow maps uncompressed TIFF into memory, and then takes the rows of a picture
+    # that is to be turned by 90 degrees for as long as its columns.
+    with path.open("rb") as f, Image.open(f, formats=FORMATS) as image:
+        yield image
+
+
+def _decode(path: Path, image: ImageFile.ImageFile) -> np.ndarray:
+    check_sides(path, image.size[::-1])
+    # Counting them would go through them all.
+    if getattr(image, "is_animated", False):
+        raise ImageError(path, "holds several pages; expected one slice a file")
+    if not image.tile:
+        raise ImageError(path, "holds no pixels")
+    # Loading removes the orientation from the tags, so they are read first.
+    tags: Any = dict(image.tag_v2) if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
+    grey = image.mode in ("1", "L", "I", "F") or image.mode.startswith("I;16")
+    array = _grey_pixels(image, tags) if grey else _colour_pixels(path, image, tags)
+    # For TIFF alone, Pillow turns the picture as its orientation says.
+    undo = _UNDO_ORIENTATION.get(_first(tags, _ORIENTATION, 1))
+    return array if undo is None else undo(array)
+
+
+def _grey_pixels(image: ImageFile.ImageFile, tags: Any) -> np.ndarray:
+    if image.tile[0].codec_name == "libtiff":
+        # libtiff hands out numbers in the machine's byte order, where Pillow takes these to be in the file's.
+        for file_order, machine_order in (("I;16BS", "I;16NS"), ("I;32BS", "I;32NS"), ("F;32BF", "F;32NF")):
+            if _raw_mode(image) == file_order:
+                _set_raw_mode(image, machine_order)
+    array = np.asarray(image.convert("L") if image.mode == "1" else image)
+    if not tags:
+        return array
+    signed = _first(tags, _SAMPLE_FORMAT, 1) == 2
+    # Pillow has no signed 8-bit, signed 16-bit and unsigned 32-bit mode, and inverts white-is-zero up to 8 bits only.
+    if image.mode == "L" and signed:
+        return array.view(np.int8)
+    if image.mode == "I" and _first(tags, _BITS, 1) == 16:
+        return array.astype(np.int16)
+    if image.mode == "I" and not signed:
+        return array.view(np.uint32)
+    if image.mode.startswith("I;16") and tags.get(_PHOTOMETRIC) == 0:
+        return 65535 - array
+    return array
+
+
+def _colour_pixels(path: Path, image: ImageFile.ImageFile, tags: Any) -> np.ndarray:
+    mode = _raw_mode(image)
+    if _COLOUR_16.fullmatch(mode) and tags.get(_PLANES, 1) == 1:
+        return _colour_16(path, image, mode)
+    if _first(tags, _BITS, 8) > 8:
+        raise ImageError(path, "has over 8 bits a colour in an unusual layout; save it as grey, or as .npy")
+    if image.mode in ("RGB", "RGBA", "RGBX"):
+        colours = np.asarray(image)
+    else:
+        colours = np.asarray(image.convert("RGBA" if image.mode in ("P", "PA", "LA", "La", "RGBa") else "RGB"))
+    return to_grey(len(colours), lambda rows: colours[rows])
+
+
+def _colour_16(path: Path, image: ImageFile.ImageFile, raw_mode: str) -> np.ndarray:
+    # Of 16-bit colours Pillow keeps the upper byte. Told the other byte order, it keeps the lower one.
+    kind, order = raw_mode.split(";16")
+    if kind == "LA":
+        _set_raw_mode(image, "RGBA")
+        four = np.asarray(image)
+        return four[..., 0].astype(np.uint16) << 8 | four[..., 1]
+    kind = kind.upper()
+    if order == "N":
+        order = "L" if sys.byteorder == "little" else "B"
+    with _opened(path) as again:
+        _set_raw_mode(image, f"{kind};16{order}")
+        _set_raw_mode(again, f"{kind};16{'B' if order == 'L' else 'L'}")
+        upper, lower = np.asarray(image)[..., :3], np.asarray(again)[..., :3]
+    return to_grey(len(upper), lambda rows: upper[rows].astype(np.uint16) << 8 | lower[rows])
+
+
+def _raw_mode(image: ImageFile.ImageFile) -> str:
+    args = image.tile[0].args
+    return str(args[0] if isinstance(args, tuple) else args)
+
+
+def _set_raw_mode(image: ImageFile.ImageFile, mode: str) -> None:
+    image.tile = [t._replace(args=(mode, *t.args[1:]) if isinstance(t.args, tuple) else mode) for t in image.tile]
+
+
+def _first(tags: Any, tag: int, default: int) -> int:
+    value = tags.get(tag, default)
+    return value[0] if isinstance(value, tuple) else value

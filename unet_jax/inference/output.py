@@ -1,0 +1,147 @@
+"""Which files a prediction writes, and whether it may."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from unet_jax.config import UserError
+from unet_jax.imaging.find import is_volume, stem_of
+
+TABLE = "predictions"
+"""Stem of the table, and of the file beside it that says how it was made."""
+_TABLE_NAME = re.compile(rf"{TABLE}(\.\d+-of-\d+)?\.csv")
+_SUFFIXES = {
+    "mask": (".png", ".nii.gz"),
+    "probs": (".probs.npy", ".probs.nii.gz"),
+    "uncertainty": (".uncertainty.png", ".uncertainty.nii.gz"),
+    "overlay": (".overlay.png", ".overlay"),
+}
+"""Of an image and of a volume, whose overlays are a folder."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """What is written where.
+
+    Attributes:
+        part: k and n of a prediction of every n-th image from the k-th on; of one whole 0 and 1.
+    """
+
+    folder: Path
+    probabilities: bool = False
+    overlays: bool = False
+    uncertainty: bool = False
+    part: tuple[int, int] = (0, 1)
+
+    def of(self, image: Path) -> dict[str, Path]:
+        """Its files, `mask` and the wanted of `probs`, `uncertainty` and `overlay`, relative to the folder."""
+        wanted = {
+            "mask": True,
+            "probs": self.probabilities,
+            "uncertainty": self.uncertainty,
+            "overlay": self.overlays,
+        }
+        column = int(is_volume(image))
+        return {k: image.with_name(stem_of(image) + _SUFFIXES[k][column]) for k, want in wanted.items() if want}
+
+    def exist_for(self, image: Path) -> bool:
+        """Whether all of them are there."""
+        return all((self.folder / target).exists() for target in self.of(image).values())
+
+    def share(self, images: Sequence[Path]) -> Sequence[Path]:
+        """The images of this part: dealt out in turn, so that every part gets of every folder."""
+        k, n = self.part
+        return images[k::n]
+
+    @property
+    def table(self) -> Path:
+        k, n = self.part
+        return self.folder / (f"{TABLE}.csv" if n == 1 else f"{TABLE}.{k}-of-{n}.csv")
+
+
+def described_by(table: Path) -> Path:
+    """The file that says how a table was made."""
+    return table.with_suffix(".json")
+
+
+def unfinished(table: Path) -> Path:
+    """Where a table is while it is being made."""
+    return table.with_name(f".{table.name}.part")
+
+
+def tables_in(folder: Path) -> list[Path]:
+    """The tables of a folder, whole or left unfinished by a process that was killed, by the name of the whole."""
+    if not folder.is_dir():
+        return []
+    names = {p.name.removeprefix(".").removesuffix(".part") for p in folder.iterdir()}
+    return [folder / name for name in sorted(names) if _TABLE_NAME.fullmatch(name)]
+
+
+def folder_of(source: Path) -> Path:
+    """The folder that the paths of `find_images(source)` start from."""
+    return source if source.is_dir() else source.parent
+
+
+def check_output(source: Path, images: Sequence[Path], output: Output) -> None:
+    """Refuse what would write one file twice, overwrite an image, or lose somebody's files.
+
+    The output cannot be the folder of the input, nor lie in an input folder, because its masks would be taken for
+    slices the next time. Names that differ in case alone count as the same, since on many disks they are.
+
+    Args:
+        source: the image or folder given.
+        images: what `find_images` gives for it, all of it.
+        output: what is to be written, of all or of a part.
+
+    Raises:
+        UserError: naming the files.
+    """
+    root = folder_of(source)
+    within, out = root.resolve(), output.folder.resolve()
+    if out == within or (source.is_dir() and within in out.parents):
+        raise UserError(
+            f"{output.folder} is or lies in the folder of the input, where masks would be taken for slices the next "
+            "time. Give an --output elsewhere."
+        )
+    if output.folder.exists() and not output.folder.is_dir():
+        raise UserError(f"{output.folder} is a file. Give a folder, or a name for a new one, as --output.")
+
+    writers: dict[str, Path] = {}
+    for image in images:
+        for target in output.of(image).values():
+            other = writers.setdefault(_key(target), image)
+            if other is not image:
+                raise UserError(
+                    f"{root / other} and {root / image} would both write {output.folder / target}. "
+                    "Rename one, or predict them into different folders."
+                )
+    own = {output.table.name, described_by(output.table).name}
+    for image in {image.parent: image for image in images}.values():
+        for folder in list(image.parents)[:-1]:
+            if (other := writers.get(_key(folder))) or _key(folder) in own:
+                raise UserError(
+                    f"{root / image} needs the folder {output.folder / folder}, and "
+                    f"{root / other if other else 'the table'} needs that name. Rename the folder."
+                )
+    if out in within.parents:
+        below = within.relative_to(out)
+        for image in images:
+            # A volume's overlays are a folder, in which the image may lie.
+            for path in (below / image, *(below / image).parents):
+                if other := writers.get(_key(path)):
+                    raise UserError(
+                        f"The mask of {root / other} would overwrite {root / image}. Give another --output."
+                    )
+    if output.folder.exists() and not tables_in(output.folder):
+        for image in output.share(images):
+            for target in output.of(image).values():
+                if (output.folder / target).exists():
+                    raise UserError(
+                        f"{output.folder / target} exists, and with no {TABLE}.csv beside it this folder is not one "
+                        "that an earlier prediction wrote. Give another --output, or remove the file."
+                    )
+
+
+def _key(path: Path) -> str:
+    return path.as_posix().casefold()

@@ -1,0 +1,150 @@
+"""Gallery of predictions: slices beside their true and predicted masks, as PNG. Matplotlib only, no pyplot."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from jaxtyping import Bool, Num, UInt8
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from unet_jax.config import TUMORS
+from unet_jax.reporting.figures import ORANGE, SKY, STYLE, _save
+from unet_jax.scoring.metrics import (
+    dice,
+)
+from unet_jax.scoring.slices import SliceScore
+
+
+def choose_gallery(scores: Iterable[SliceScore], per_tumor: int = 3) -> list[SliceScore]:
+    """Representative slices: of each tumour type those at even quantiles of native Dice, neither best nor worst.
+
+    With `per_tumor` 3 they stand at the quartiles, about the 25th, 50th and 75th percentile of their type.
+
+    Args:
+        scores: in any order.
+        per_tumor: how many of each type, at most.
+
+    Returns:
+        Distinct slices, by type in the order of `config.TUMORS`, then by rising Dice; a type of fewer slices gives all.
+    """
+    scores, chosen = list(scores), []
+    for tumor in TUMORS:
+        group = sorted((s for s in scores if s.tumor == tumor), key=lambda s: (float(dice(s.native)), s.slice))
+        n, k = len(group), min(per_tumor, len(group))
+        chosen += [group[(i + 1) * n // (k + 1)] for i in range(k)]
+    return chosen
+
+
+@dataclass(frozen=True)
+class GalleryRow:
+    """One slice of the gallery."""
+
+    image: Num[np.ndarray, "h w"]
+    """Raw intensities."""
+    mask: Bool[np.ndarray, "h w"] | UInt8[np.ndarray, "h w"]
+    """True tumour."""
+    pred: Bool[np.ndarray, "h w"] | UInt8[np.ndarray, "h w"]
+    """Predicted tumour."""
+    tumor: str
+    """Tumour type."""
+    slice: int
+    dice: float
+
+
+def gallery_figure(rows: Sequence[GalleryRow]) -> Figure:
+    """Slices beside their masks: image, true mask, predicted mask, and both outlines on the enlarged image.
+
+    Args:
+        rows: at least one. Sizes may differ.
+
+    Returns:
+        A figure of four axes a row, row after row.
+    """
+    n = len(rows)
+    # In inches, laid out by hand: pictures of equal size with a fixed gap, whatever the number of rows.
+    side, gap, label, head, foot = 2.0, 0.06, 1.15, 0.35, 0.4
+    width, height = label + 4 * (side + gap), head + n * (side + gap) + foot
+    with matplotlib.rc_context({**STYLE, "axes.grid": False}):
+        figure = Figure(figsize=(width, height))
+        FigureCanvasAgg(figure)
+        for i, row in enumerate(rows):
+            bottom = height - head - (i + 1) * (side + gap) + gap
+            figure.text(
+                (label - 0.12) / width,
+                (bottom + side / 2) / height,
+                f"{row.tumor.capitalize()}\nslice {row.slice}\nDice {row.dice:.2f}",
+                ha="right",
+                va="center",
+                linespacing=1.5,
+            )
+            low, high = _window(row.image)
+            pictures = (
+                ("Image", row.image, low, high),
+                ("True mask", row.mask, 0, 1),
+                ("Predicted mask", row.pred, 0, 1),
+                ("Outlines, enlarged", row.image, low, high),
+            )
+            columns = []
+            for j, (title, picture, black, white) in enumerate(pictures):
+                box = ((label + j * (side + gap)) / width, bottom / height, side / width, side / height)
+                axes = figure.add_axes(box)
+                axes.set_axis_off()
+                axes.imshow(picture, cmap="gray", vmin=black, vmax=white)
+                if i == 0:
+                    axes.set_title(title)
+                columns.append(axes)
+            outlines = columns[-1]
+            # The true outline is broad and the predicted one thin, so that both show where they meet.
+            _outline(outlines, row.mask, SKY, 2.4)
+            _outline(outlines, row.pred, ORANGE, 1.2)
+            _enlarge(outlines, row.mask.astype(bool) | row.pred.astype(bool))
+        keys = [Line2D([], [], color=SKY, linewidth=2.4), Line2D([], [], color=ORANGE, linewidth=1.2)]
+        right = (label + 4 * side + 3 * gap) / width
+        figure.legend(
+            keys,
+            ["true outline", "predicted outline"],
+            loc="lower right",
+            bbox_to_anchor=(right, 0.0),
+            ncols=2,
+            borderaxespad=0.3,
+        )
+    return figure
+
+
+def gallery_png(rows: Sequence[GalleryRow], path: Path) -> None:
+    """Write `gallery_figure` to `path` as PNG."""
+    _save(gallery_figure(rows), path, dpi=100)
+
+
+def _window(image: Num[np.ndarray, "h w"]) -> tuple[float, float]:
+    """Intensities shown as black and white: the 1st and 99th percentile."""
+    low, high = np.percentile(image, (1, 99))
+    return float(low), float(max(high, low + 1e-6))
+
+
+def _outline(axes: Axes, mask: np.ndarray, color: str, width: float) -> None:
+    if 0 < np.count_nonzero(mask) < mask.size:  # else there is no line, and matplotlib warns
+        axes.contour(np.asarray(mask, np.float32), levels=[0.5], colors=[color], linewidths=width)
+
+
+def _enlarge(axes: Axes, tumor: Bool[np.ndarray, "h w"]) -> None:
+    """Show the square around all tumour, true or predicted, with as much again around it; all where there is none."""
+    if not tumor.any():
+        return
+    h, w = tumor.shape
+    ys, xs = np.nonzero(tumor)
+    side = max(2 * (1 + max(np.ptp(ys), np.ptp(xs))), min(h, w) / 4)
+    side = min(side, max(h, w))
+    limits = []
+    for v, n in ((xs, w), (ys, h)):
+        start = (v.min() + v.max() + 1 - side) / 2
+        # Pushed back inside where it would leave the picture, centred on a picture narrower than it is.
+        limits.append((n - side) / 2 if side > n else min(max(start, 0), n - side))
+    left, top = (float(start) - 0.5 for start in limits)  # pixel centres are whole numbers
+    axes.set_xlim(left, left + side)
+    axes.set_ylim(top + side, top)

@@ -1,0 +1,174 @@
+"""Scoring trained networks on a converted dataset: what is chosen on validation, scores, pictures, report."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64, Int64
+from tqdm import tqdm
+
+from unet_jax.config import TUMORS
+from unet_jax.imaging.display import to_display
+from unet_jax.imaging.resize import resize
+from unet_jax.reporting.figures import threshold_png
+from unet_jax.reporting.gallery import GalleryRow, choose_gallery, gallery_png
+from unet_jax.reporting.html import Picture, write_report
+from unet_jax.runs.predicted import Predicted
+from unet_jax.scoring.calibration import calibration_counts, calibration_summary, threshold_cost
+from unet_jax.scoring.metrics import apply_threshold, dice
+from unet_jax.scoring.slices import SliceScore, patient_rows, score_slice, slice_rows
+from unet_jax.scoring.summary import summarize
+from unet_jax.scoring.thresholds import THRESHOLDS, threshold_counts
+from unet_jax.shared.files import write_csv, write_json
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """Scores of predicted slices. Several predictors' may stand side by side, as in a cross-validation."""
+
+    parts: Sequence[Predicted]
+    scores: list[SliceScore]
+    """In the order of the parts and their rows."""
+    thresholds: Int64[np.ndarray, "t 4"]
+    """Native counts under every one of THRESHOLDS."""
+    calibration: Float64[np.ndarray, "bins 3"]
+    """As `calibration_counts` gives it, of native probabilities."""
+    spacing: float | None
+    tolerance: float
+
+    @cached_property
+    def place(self) -> Mapping[int, tuple[Predicted, int]]:
+        """Number of a slice to its part and its place there."""
+        return {int(p.arrays.slices[row]): (p, i) for p in self.parts for i, row in enumerate(p.rows)}
+
+
+def score(parts: Sequence[Predicted], *, spacing: float | None, tolerance: float) -> Scored:
+    """Score every slice under its predictor's threshold, at the network's resolution and at its own.
+
+    Post-processing, where the predictor has one, is for native masks.
+
+    Args:
+        parts: what was predicted.
+        spacing: millimetres a native pixel; None to measure distances in pixels.
+        tolerance: of the normalised surface Dice, in the unit of distances.
+    """
+    scores = []
+    thresholds, calibration = np.zeros((len(THRESHOLDS), 4), np.int64), 0.0
+    for part in parts:
+        arrays = part.arrays
+        for i, row in enumerate(tqdm(part.rows, "scoring", unit="slice", leave=False, disable=None)):
+            probs, mask = part.native_probs(i), part.native_mask(i)
+            thresholds += threshold_counts(probs, mask)
+            calibration = calibration + calibration_counts(probs, mask)
+            scores.append(
+                score_slice(
+                    slice=int(arrays.slices[row]),
+                    pid=str(arrays.pids[row]),
+                    tumor=TUMORS[arrays.labels[row] - 1],
+                    network_pred=np.asarray(apply_threshold(part.probs[i], part.predictor.threshold)),
+                    network_mask=arrays.masks[row] > 0,
+                    native_pred=part.predictor.mask(probs),
+                    native_mask=mask,
+                    spacing=spacing,
+                    tolerance=tolerance,
+                )
+            )
+    return Scored(parts, scores, thresholds, np.asarray(calibration), spacing, tolerance)
+
+
+def write_evaluation(
+    scored: Scored,
+    out: Path,
+    *,
+    split: str,
+    title: str,
+    curve: Mapping[str, float] | None,
+    records: Sequence[dict[str, Any]] = (),
+) -> dict[str, Any]:
+    """Write summary, tables, pictures and the report of scored slices into a folder.
+
+    Args:
+        scored: what `score` gave.
+        out: the folder, made if need be.
+        split: what the slices are called.
+        title: what the report is called.
+        curve: micro-IoU on validation by threshold, where one run was scored with a threshold chosen so.
+        records: the run's lines of metrics.jsonl.
+
+    Returns:
+        The content of summary.json.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    arrays = scored.parts[0].arrays
+    used = [part.predictor.threshold for part in scored.parts]
+    summary = summarize(
+        scored.scores,
+        split=split,
+        threshold=used[0] if len(set(used)) == 1 else None,
+        mask_rule=arrays.mask_rule,
+        spacing=scored.spacing,
+        tolerance=scored.tolerance,
+    )
+    first = scored.parts[0].predictor.describe()
+    summary |= {"thresholds": used, "data_digest": arrays.digest}
+    summary |= {name: first[name] for name in ("tta", "postprocess")}
+    calibration = calibration_summary(scored.calibration)
+    summary["calibration"] = {name: calibration[name] for name in ("ece", "ece_candidates")}
+    cost = threshold_cost(scored.thresholds, used[0]) if len(set(used)) == 1 else None
+    summary["threshold_cost"] = cost
+    rows = slice_rows(scored.scores)
+    write_json(out / "summary.json", summary)
+    write_csv(out / "slices.csv", rows)
+    write_csv(out / "patients.csv", patient_rows(scored.scores))
+    if curve is not None:
+        threshold_png([float(t) for t in curve], list(curve.values()), used[0], out / "threshold.png")
+    draw_gallery(scored, out / "gallery.png")
+    write_report(
+        out / "report.html",
+        title=title,
+        summary=summary,
+        rows=rows,
+        records=records,
+        thresholds=curve,
+        calibration=calibration,
+        threshold_cost=cost,
+        pictures=(_picture(scored, row["slice"]) for row in rows),
+    )
+    return summary
+
+
+def draw_gallery(scored: Scored, path: Path) -> None:
+    """Picture of some scored slices of each tumour type: image, true mask, predicted mask, at native resolution.
+
+    The arrays hold images at the network's size only; they are shown enlarged.
+    """
+    pictures = []
+    for chosen in choose_gallery(scored.scores):
+        part, i = scored.place[chosen.slice]
+        mask = part.native_mask(i)
+        pictures.append(
+            GalleryRow(
+                image=resize(part.arrays.images[part.rows[i]], mask.shape),
+                mask=mask,
+                pred=part.predictor.mask(part.native_probs(i)),
+                tumor=chosen.tumor,
+                slice=chosen.slice,
+                dice=float(dice(chosen.native)),
+            )
+        )
+    gallery_png(pictures, path)
+
+
+def _picture(scored: Scored, number: int) -> Picture:
+    part, i = scored.place[number]
+    row, probs = part.rows[i], part.probs[i]
+    return Picture(
+        slice=number,
+        image=to_display(part.arrays.images[row]),
+        mask=part.arrays.masks[row] > 0,
+        pred=np.asarray(apply_threshold(probs, part.predictor.threshold)),
+        probs=probs,
+    )

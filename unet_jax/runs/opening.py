@@ -1,0 +1,120 @@
+"""How a run is opened: configuration, data, split."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from unet_jax.config import DEMO_CONVERT, Config, ConvertConfig, PhantomConfig, UserError, flatten, read_config, to_json
+from unet_jax.data.converted.arrays import Arrays, open_arrays
+from unet_jax.data.converted.build import build
+from unet_jax.data.phantom import write_phantom
+from unet_jax.data.splits import Split, load_split, make_split
+from unet_jax.data.tfds.source import PREFIX as TFDS
+from unet_jax.data.tfds.source import build_from_tfds
+from unet_jax.runs.workdir import Workdir
+from unet_jax.shared.files import write_text
+
+Say = Callable[[str], None]
+
+MAY_CHANGE = ("data", "loader.pipeline")
+"""Options that a resumed run may have otherwise: data are compared by digest, pipelines give the same batches."""
+
+
+@contextmanager
+def lock(workdir: Workdir) -> Iterator[None]:
+    """Keep other trainings out of a workdir; the operating system gives it free however this process ends.
+
+    Raises:
+        UserError: another one is in it.
+    """
+    held = FileLock(workdir.path / "train.lock")
+    try:
+        held.acquire(timeout=0)
+    except Timeout:
+        raise UserError(
+            f"{workdir.path} is being trained by another process. Wait for it to end, or use another --workdir."
+        ) from None
+    try:
+        yield
+    finally:
+        held.release()
+
+
+def settle_config(workdir: Workdir, config: Config) -> None:
+    """Make the workdir of a new run, or make sure that a resumed one has the same configuration.
+
+    It is stored later, by `open_split`: options that the data do not allow must not be left behind as those of a run
+    that never began, and would then refuse the mended ones.
+
+    Raises:
+        UserError: the workdir holds a run of another configuration; the options that differ are named.
+    """
+    if workdir.path.exists() and not workdir.path.is_dir():
+        raise UserError(f"{workdir.path} is a file; --workdir must be a folder, or a name for a new one.")
+    if workdir.config.exists():
+        stored, given = flatten(read_config(workdir.config)), flatten(config)
+        differ = [n for n in stored if stored[n] != given[n] and n not in MAY_CHANGE]
+        if differ:
+            named = ", ".join(f"--{n} {given[n]} (it has {stored[n]})" for n in differ)
+            raise UserError(f"{workdir.path} holds a run of another configuration: {named}. Use another --workdir.")
+    workdir.path.mkdir(parents=True, exist_ok=True)
+
+
+def open_data(workdir: Workdir, config: Config, say: Say) -> Arrays:
+    """The run's converted dataset; the phantom (no `--data`) and `tfds:NAME` are converted on first use."""
+    folder = workdir.data(config)
+    if config.data is None and not folder.exists():
+        phantom = PhantomConfig()
+        say(f"Making the phantom: {phantom.patients} patients.")
+        # All under one name, so that what a killed process left is found and removed.
+        making = workdir.path / "phantom.tmp"
+        shutil.rmtree(making, ignore_errors=True)
+        write_phantom(making / "raw", phantom.patients, phantom.seed)
+        build(making / "raw", making / "data", size=DEMO_CONVERT.size, mask_rule=DEMO_CONVERT.mask_rule)
+        (making / "data").rename(folder)
+        shutil.rmtree(making)
+    elif config.data is not None and config.data.startswith(TFDS) and not folder.exists():
+        say(f"Converting {config.data}.")
+        build_from_tfds(config.data.removeprefix(TFDS), folder, ConvertConfig())
+    return open_arrays(folder)
+
+
+def open_split(workdir: Workdir, config: Config, arrays: Arrays, say: Say) -> Split:
+    """The run's split: drawn on first use, and stored with the configuration.
+
+    Raises:
+        UserError: the data cannot be divided so, or the stored split was drawn from other data.
+    """
+    # The configuration is stored last, so a split without one was left by a process that stopped in between.
+    if not (workdir.config.exists() and workdir.split.exists()):
+        write_text(workdir.split, make_split(arrays, config.split).to_json(), durable=True)
+    split = load_split(workdir.split)
+    check_digest(workdir, split, arrays)
+    write_text(workdir.config, to_json(config), durable=True)
+    say(
+        f"{len(arrays)} slices of {arrays.size}x{arrays.size} (mask rule {arrays.mask_rule}); split {split.kind}: "
+        f"{len(split.train)} train, {len(split.val)} validation, {len(split.test)} test."
+    )
+    if split.kind == "slice":
+        say(f"{split.patients_straddling} patients have slices both in training and in validation, which is also test.")
+    return split
+
+
+def check_digest(workdir: Workdir, split: Split, arrays: Arrays) -> None:
+    """Raise UserError unless `arrays` is the dataset that the run was trained on."""
+    if split.data_digest != arrays.digest:
+        raise UserError(
+            f"{workdir.path} was trained on data with digest {split.data_digest[:12]}, {arrays.path} has "
+            f"{arrays.digest[:12]}. Give the folder it was trained on as --data."
+        )
+
+
+def store_absolute(config: Config) -> Config:
+    """The configuration with `data` as an absolute path, so that it holds from any folder."""
+    if config.data is None or config.data.startswith(TFDS):
+        return config
+    return replace(config, data=str(Path(config.data).resolve()))

@@ -1,0 +1,52 @@
+"""Lines of metrics.jsonl."""
+
+import json
+import os
+from typing import Any
+
+from unet_jax.config import UserError
+from unet_jax.runs.records import Record
+from unet_jax.runs.workdir import Workdir
+from unet_jax.shared.files import write_text
+
+
+def best_record(records: list[Record]) -> Record | None:
+    """The epoch with the highest validation IoU, the latest of equals as `Checkpoints.best`; None where there is none.
+
+    The latest, so that a run whose IoU stays at zero for a while is not judged by its first epoch.
+    """
+    return max(records, key=lambda r: (r["val"]["micro_iou"], r["epoch"]), default=None)
+
+
+Record = dict[str, Any]
+"""A line of metrics.jsonl."""
+
+
+def read_records(workdir: Workdir) -> list[Record]:
+    """The lines of metrics.jsonl; one torn at the end, as by a power cut, is left out."""
+    if not workdir.metrics.exists():
+        return []
+    records = []
+    lines = workdir.metrics.read_text(errors="replace").splitlines()
+    for i, line in enumerate(lines):
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            if i + 1 < len(lines):
+                raise UserError(f"{workdir.metrics} line {i + 1} is not JSON. Restore the file.") from None
+    return records
+
+
+def cut_records(workdir: Workdir, step: int, *, write: bool = True) -> list[Record]:
+    """Drop the lines of epochs that ended after `step`, in the file if `write`, and return the others."""
+    records = [r for r in read_records(workdir) if r["step"] <= step]
+    if write:
+        write_text(workdir.metrics, "".join(json.dumps(r) + "\n" for r in records), durable=True)
+    return records
+
+
+def append_record(workdir: Workdir, record: Record) -> None:
+    with workdir.metrics.open("a") as f:
+        f.write(json.dumps(record) + "\n")
+        f.flush()
+        os.fsync(f.fileno())

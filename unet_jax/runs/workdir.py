@@ -1,0 +1,83 @@
+"""What lies in a workdir, and how a run opens it: configuration, data, split, records."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from unet_jax.config import Config, UserError
+from unet_jax.data.tfds.source import PREFIX as TFDS
+
+
+@dataclass(frozen=True)
+class Workdir:
+    """The files of a run by name."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.json"
+
+    @property
+    def split(self) -> Path:
+        return self.path / "split.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def threshold(self) -> Path:
+        return self.path / "threshold.json"
+
+    @property
+    def postprocess(self) -> Path:
+        return self.path / "postprocess.json"
+
+    @property
+    def history(self) -> Path:
+        return self.path / "history.png"
+
+    @property
+    def gallery(self) -> Path:
+        return self.path / "gallery.png"
+
+    def data(self, config: Config) -> Path:
+        """Folder of the converted dataset: `--data`, or the run's own, of the phantom or of `--data tfds:NAME`."""
+        if config.data is None or config.data.startswith(TFDS):
+            return self.path / "data"
+        return Path(config.data)
+
+
+CROSSVAL = "crossval.json"
+"""The file by which the folder of a cross-validation is known."""
+
+
+def fold_folder(path: Path, fold: int) -> Path:
+    """The workdir of one fold, counted from 1, in the folder of a cross-validation."""
+    return path / f"fold-{fold}"
+
+
+def run_folders(path: Path) -> list[Path]:
+    """The workdirs that a folder stands for: itself, or the folds of a cross-validation.
+
+    Raises:
+        UserError: crossval.json is damaged, or a fold is missing.
+    """
+    try:
+        folds = json.loads((path / CROSSVAL).read_text())["folds"]
+    except (FileNotFoundError, NotADirectoryError):
+        return [path]
+    except (ValueError, TypeError, KeyError):
+        folds = None
+    if type(folds) is not int or folds < 1:
+        raise UserError(f"{path / CROSSVAL} is damaged. Run the same `python -m unet_jax.crossval` again.")
+    folders = [fold_folder(path, fold) for fold in range(1, folds + 1)]
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"{folder} is missing: the cross-validation is not finished. Run it again to go on.")
+    return folders

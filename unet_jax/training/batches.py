@@ -1,0 +1,230 @@
+"""Batches as a pure function of (seed, step): a tf.data stream from disk, or arrays held by the device."""
+
+import importlib.util
+import os
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Bool, Float32, Int16, Int32, Int64, UInt8
+
+from unet_jax.config import LoaderConfig, UserError
+from unet_jax.data.converted.arrays import Arrays
+from unet_jax.training.mesh import divided, own_part, place, replicated
+
+PIECE_STEPS = 64
+"""Steps whose batches a stream hands over together: each time costs a millisecond, the time of a small step."""
+PIECE_BYTES = 4 << 20
+"""But no more than these, since they wait in memory."""
+
+AnyArray = np.ndarray | jax.Array
+
+
+class Batch(NamedTuple):
+    """Slices at the network's size, intensities raw."""
+
+    images: Int16[AnyArray, "b h w"]
+    masks: UInt8[AnyArray, "b h w"]
+    labels: Int32[AnyArray, " b"]
+    p1: Float32[AnyArray, " b"]
+    p99: Float32[AnyArray, " b"]
+    valid: Bool[AnyArray, " b"]
+    """False for the padding of an evaluation's last batch."""
+
+
+class Source(NamedTuple):
+    """What the batches of consecutive steps are taken from, on the devices; equal shapes from piece to piece.
+
+    The batch of a step is `slices` at `rows[step - first]`.
+    """
+
+    slices: Batch
+    """The whole dataset, or of each step its batch, along an axis before the others."""
+    rows: Int32[AnyArray, "steps b"] | Int32[AnyArray, " steps"]
+    """Indices along the first axis of `slices`: those of a batch's slices, or that of a batch."""
+    first: Int32[AnyArray, ""]
+    """The step of the first row."""
+
+
+class Order:
+    """Which rows make up the batch of a step.
+
+    An epoch is floor(n / batch) steps of a permutation that depends on (seed, epoch) alone; the rest is left out that
+    epoch. With fewer rows than the batch size, a batch is all of them.
+
+    Args:
+        rows: rows of the arrays that belong to training.
+        batch_size: slices a batch.
+        seed: any integer.
+    """
+
+    def __init__(self, rows: Int64[np.ndarray, " n"], batch_size: int, seed: int):
+        self.rows, self.seed = rows, seed
+        self.batch_size = min(batch_size, len(rows))
+        self.steps_per_epoch = len(rows) // self.batch_size
+        self._drawn = -1, rows
+
+    def __call__(self, step: int) -> Int64[np.ndarray, " b"]:
+        epoch, k = divmod(step, self.steps_per_epoch)
+        # Read and kept as one, for a stream's thread may ask at the same time.
+        drawn, permutation = self._drawn
+        if epoch != drawn:
+            # abs: seed sequences take no negative numbers; the sign goes in beside it.
+            rng = np.random.default_rng([abs(self.seed), int(self.seed < 0), epoch])
+            permutation = rng.permutation(self.rows)
+            self._drawn = epoch, permutation
+        return permutation[k * self.batch_size : (k + 1) * self.batch_size]
+
+
+def choose_pipeline(loader: LoaderConfig) -> tuple[str, str | None]:
+    """The pipeline to use, `tfdata` or `device`, and a line to show where `auto` had to do without TensorFlow.
+
+    Raises:
+        UserError: tfdata is asked for and TensorFlow is not installed.
+    """
+    installed = importlib.util.find_spec("tensorflow") is not None
+    if loader.pipeline == "tfdata" and not installed:
+        raise UserError(
+            "--loader.pipeline tfdata needs TensorFlow, which is not installed. "
+            "Run `pip install tensorflow-cpu` (Linux x86-64) or `pip install tensorflow`, or use device."
+        )
+    if loader.pipeline == "auto" and not installed:
+        return "device", "TensorFlow is not installed: arrays are held by the device (--loader.pipeline device)."
+    return ("device", None) if loader.pipeline == "device" else ("tfdata", None)
+
+
+def feed(
+    arrays: Arrays, order: Order, start: int, stop: int, pipeline: str, mesh: Mesh, portion: int
+) -> Iterator[tuple[Source, int]]:
+    """What steps `start` to `stop - 1` train on, prefetched, in pieces of which none reaches over an epoch's end.
+
+    Args:
+        arrays: the converted dataset.
+        order: rows of each step.
+        start, stop: steps counted from the beginning of the run.
+        pipeline: `tfdata` or `device`; both give the same batches.
+        mesh: the devices, along the axis `data`; a batch is divided among them.
+        portion: how many steps are done at a time. A piece is a multiple of it, but for the last of an epoch.
+
+    Yields:
+        A source, and the number of steps it is for.
+    """
+    make = _device_pieces if pipeline == "device" else _tfdata_pieces
+    return _prefetched(make(arrays, order, start, stop, mesh, portion))
+
+
+def gather_steps(arrays: Arrays, order: Order, first: int, count: int, size: int, part: slice = slice(None)) -> Batch:
+    """The batches of `count` steps from `first` on, one after the other along a new first axis of length `size`.
+
+    What is left of that axis is filled with the last batch. Of each batch `part` is taken.
+    """
+    rows = np.stack([order(first + min(i, count - 1))[part] for i in range(size)])
+    return Batch(*(x.reshape(*rows.shape, *x.shape[1:]) for x in gather(arrays, rows.ravel())))
+
+
+def eval_batches(arrays: Arrays, rows: Int64[np.ndarray, " n"], batch_size: int, mesh: Mesh) -> Iterator[Batch]:
+    """Every row once, in order, divided among the devices; the last batch is padded with copies of its first slice.
+
+    Args:
+        arrays: the converted dataset.
+        rows: which rows.
+        batch_size: slices a batch; where there are fewer rows, that many. Batches are padded further, to a multiple of
+            the number of devices.
+        mesh: the devices, along the axis `data`.
+    """
+    batch_size = min(batch_size, len(rows))
+    padded = -(-batch_size // mesh.size) * mesh.size
+    own = own_part(padded)
+    for i in range(0, len(rows), batch_size):
+        part = rows[i : i + batch_size]
+        padding = np.repeat(part[:1], padded - len(part))
+        batch = gather(arrays, np.concatenate([part, padding])[own])
+        yield place(batch._replace(valid=(np.arange(padded) < len(part))[own]), divided(mesh))
+
+
+def gather(arrays: Arrays, rows: Int64[np.ndarray, " b"]) -> Batch:
+    """These rows from disk."""
+    return Batch(
+        images=arrays.images[rows],
+        masks=arrays.masks[rows],
+        labels=arrays.labels[rows],
+        p1=arrays.p1[rows],
+        p99=arrays.p99[rows],
+        valid=np.ones(len(rows), bool),
+    )
+
+
+def _tfdata_pieces(
+    arrays: Arrays, order: Order, start: int, stop: int, mesh: Mesh, portion: int
+) -> Iterator[tuple[Source, int]]:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # it computes nothing here, and would say that it could
+    import tensorflow as tf
+
+    tf.config.set_visible_devices([], "GPU")  # the accelerator's memory is JAX's
+    dtypes = (tf.int16, tf.uint8, tf.int32, tf.float32, tf.float32, tf.bool)
+    size = _piece_size(order.batch_size * arrays.size**2 * 3, portion, order.steps_per_epoch)
+    pieces = list(_pieces(order.steps_per_epoch, start, stop, size))
+    own = own_part(order.batch_size)
+
+    def load(first, count):
+        def read(first, count):
+            return tuple(gather_steps(arrays, order, int(first), int(count), size, own))
+
+        return tf.numpy_function(read, [first, count], dtypes)
+
+    firsts, counts = np.array(pieces, np.int64).reshape(-1, 2).T
+    stream = tf.data.Dataset.from_tensor_slices((firsts, counts)).map(load).prefetch(1)
+    # It computes nothing, and every further thread takes time from the train step, which uses all cores of a CPU.
+    alone = tf.data.Options()
+    alone.threading.private_threadpool_size = alone.threading.max_intra_op_parallelism = 1
+    alone.autotune.enabled = False
+    stream = stream.with_options(alone)
+    everywhere, by_slice = replicated(mesh), divided(mesh, axis=1)
+    rows = place(np.arange(size, dtype=np.int32), everywhere)
+    for (first, count), slices in zip(pieces, stream.as_numpy_iterator(), strict=True):
+        yield Source(Batch(*place(slices, by_slice)), rows, place(np.int32(first), everywhere)), count
+
+
+def _device_pieces(
+    arrays: Arrays, order: Order, start: int, stop: int, mesh: Mesh, portion: int
+) -> Iterator[tuple[Source, int]]:
+    everywhere, by_slice, own = replicated(mesh), divided(mesh, axis=1), own_part(order.batch_size)
+    images, masks = np.asarray(arrays.images), np.asarray(arrays.masks)
+    valid = np.ones(len(arrays), bool)
+    held = place(Batch(images, masks, arrays.labels, arrays.p1, arrays.p99, valid), everywhere)
+    length = order.steps_per_epoch
+    for first, count in _pieces(length, start, stop, length):
+        begin = first - first % length  # the rows of the whole epoch, so that their shape is always the same
+        rows = np.stack([order(step)[own] for step in range(begin, begin + length)]).astype(np.int32)
+        yield Source(held, place(rows, by_slice), place(np.int32(begin), everywhere)), count
+
+
+def _pieces(length: int, start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:
+    """First step and number of steps of each piece: `size`, or what is left of the epoch."""
+    while start < stop:
+        count = min(size, length - start % length, stop - start)
+        yield start, count
+        start += count
+
+
+def _piece_size(step_bytes: int, portion: int, length: int) -> int:
+    """Steps a piece: a multiple of `portion`, enough to spread the cost of handing over one.
+
+    No more than an epoch of `length` steps has, since what a piece lacks is filled, nor than fit in PIECE_BYTES.
+    """
+    portions = min(PIECE_STEPS // portion, PIECE_BYTES // (portion * step_bytes), -(-length // portion))
+    return portion * max(1, portions)
+
+
+def _prefetched(pieces: Iterator[tuple[Source, int]]) -> Iterator[tuple[Source, int]]:
+    """The same, the copy of the next one to the device started before the last is handed out."""
+    ahead = None
+    for piece in pieces:
+        if ahead is not None:
+            yield ahead
+        ahead = piece
+    if ahead is not None:
+        yield ahead

@@ -1,0 +1,72 @@
+"""The training state and how it begins."""
+
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array
+
+from unet_jax.config import Config
+from unet_jax.models.network import UNet
+from unet_jax.scoring.metrics import Counts
+
+
+@flax.struct.dataclass
+class Sums:
+    """Sums over the steps of an epoch; kept in the training state, so that an interrupted epoch ends with its own."""
+
+    loss: Any
+    """Sum of the steps' losses, float32."""
+    steps: Any
+    """Number of steps, int32."""
+    counts: Counts
+
+    @classmethod
+    def zeros(cls) -> "Sums":
+        return cls(loss=jnp.zeros(()), steps=jnp.zeros((), jnp.int32), counts=Counts.zeros())
+
+
+@flax.struct.dataclass
+class TrainState:
+    """All that training changes."""
+
+    step: Any
+    """Steps done, int32."""
+    params: Any
+    batch_stats: Any
+    """Running means and variances."""
+    opt_state: Any
+    sums: Sums
+
+
+def init_state(config: Config, size: int, tx: optax.GradientTransformation) -> TrainState:
+    """Fresh weights from `config.seed`, for images of `size` x `size`.
+
+    Raises:
+        UserError: the network's stride does not divide `size`.
+    """
+    net = UNet(config.model)
+    variables = jax.jit(lambda key: net.init(key, jnp.zeros((1, size, size, 1)), train=False))(
+        jax.random.key(config.seed)
+    )
+    params = variables["params"]
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=variables.get("batch_stats", {}),
+        opt_state=jax.jit(tx.init)(params),
+        sums=Sums.zeros(),
+    )
+
+
+def base_key(seed: int) -> Array:
+    """The key that steps are folded into."""
+    return jax.random.key(seed)
+
+
+@jax.jit
+def all_finite(tree: Any) -> Array:
+    """Whether every floating-point value of a pytree is finite."""
+    return jnp.all(jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]))
