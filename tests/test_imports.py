@@ -148,7 +148,8 @@ def test_imports_are_found_wherever_they_stand(tmp_path):
     path = tmp_path / "m.py"
     path.write_text(
         "import os.path, json\nfrom unet_jax.data.converted import arrays, nothing\n"
-        "if True:\n    import gzip\n\nclass A:\n    import bz2\n\n    def f(self):\n        from unet_jax.shared import cli\n"
+        "if True:\n    import gzip\n\nclass A:\n    import bz2\n\n"
+        "    def f(self):\n        from unet_jax.shared import cli\n"
     )
     assert imports_of(path) == [
         Import("os.path", 1, True),

@@ -17,7 +17,7 @@ from unet_jax.models import compile_cache
 PROGRAM = """
 import collections, json
 import jax, jax.numpy as jnp
-from unet_jax import compile_cache
+from unet_jax.models import compile_cache
 events = collections.Counter()
 jax.monitoring.register_event_listener(lambda event, **_: events.update([event.rsplit("/", 1)[-1]]))
 compile_cache.enable()

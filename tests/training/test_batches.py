@@ -261,9 +261,9 @@ def test_the_device_pipeline_needs_no_tensorflow(arrays):
 import sys
 import numpy as np
 from unet_jax.config import LoaderConfig
-from unet_jax.data.arrays import open_arrays
-from unet_jax.data.pipeline import Order, choose_pipeline, eval_batches, feed
-from unet_jax.mesh import data_mesh
+from unet_jax.data.converted.arrays import open_arrays
+from unet_jax.training.batches import Order, choose_pipeline, eval_batches, feed
+from unet_jax.training.mesh import data_mesh
 arrays, rows = open_arrays(sys.argv[1]), np.arange(7)
 choose_pipeline(LoaderConfig())
 assert [n for _, n in feed(arrays, Order(rows, 3, 0), 0, 3, "device", data_mesh(3)[0], 1)] == [2, 1]

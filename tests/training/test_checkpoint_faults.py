@@ -1,5 +1,6 @@
 """Damaged files, failed writes, and processes that die in a save."""
 
+import os
 import resource
 import shutil
 import subprocess
@@ -168,7 +169,7 @@ def test_a_step_removed_while_it_is_read_is_not_called_damaged(copy: Path, monke
 def test_opening_removes_what_interrupted_saves_left_and_nothing_else(copy: Path):
     (copy / "20.json").unlink()
     (copy / "30.orbax-checkpoint-tmp" / "variables").mkdir(parents=True)
-    (copy / "30.json.tmp").write_text("{")
+    (copy / f".{'0' * 32}.part").write_text("{")
     (copy / "5.json").write_text("{}")
     others = ["notes.txt", "007", "20.json.bak", "best"]
     for name in others:
@@ -255,7 +256,7 @@ class Killed(BaseException):
     ("point", "left", "steps"),
     [
         ("take", {*whole([10, 20]), "30"}, [10, 20]),
-        ("replace", {*whole([10, 20]), "30", "30.json.tmp"}, [10, 20]),
+        ("replace", {*whole([10, 20]), "30"}, [10, 20]),
         ("rmtree", {*whole([20, 30]), "10"}, [20, 30]),
     ],
 )
@@ -264,7 +265,7 @@ def test_killed_at_any_point_of_a_save(copy: Path, monkeypatch: pytest.MonkeyPat
         raise Killed
 
     with pytest.raises(Killed), Checkpoints(copy) as checkpoints, monkeypatch.context() as patch:
-        owner = {"take": checkpoint.manifests, "replace": Path, "rmtree": checkpoint.shutil}[point]
+        owner = {"take": checkpoint.manifests, "replace": os, "rmtree": checkpoint.shutil}[point]
         patch.setattr(owner, point, kill)
         checkpoints.save(30, make_state(30), 0.9)
         checkpoints.wait()
@@ -280,7 +281,7 @@ PROGRAM = """
 import os, sys
 from pathlib import Path
 import jax.numpy as jnp
-from unet_jax.training.checkpoint import Checkpoints
+from unet_jax.training.checkpoints.store import Checkpoints
 
 state = {"params": {"w": jnp.arange(2_000_000.0)}, "batch_stats": {}, "step": jnp.int32(1)}
 checkpoints = Checkpoints(Path(sys.argv[1]))

@@ -13,9 +13,10 @@ import pytest
 
 from unet_jax.config import UserError
 from unet_jax.data.converted import arrays, rows
+from unet_jax.data.converted.build import build as build_dataset
 from unet_jax.imaging.formats.mat import read_slice
 from unet_jax.imaging.resize import resize_mask, to_network
-from unet_jax.shared import folders
+from unet_jax.shared import files
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def raw(tmp_path, write_slice, write_mat):
 
 
 def build(raw, out, **options):
-    return build(raw, out, **{"size": 16, "mask_rule": "area", "workers": 1, **options})
+    return build_dataset(raw, out, **{"size": 16, "mask_rule": "area", "workers": 1, **options})
 
 
 def contents(folder):
@@ -266,7 +267,7 @@ def test_interrupted_it_leaves_what_was_there(raw, tmp_path, monkeypatch, error,
     if moment == "converting":
         monkeypatch.setattr(rows, "convert_slices", converting)
     elif moment == "syncing":
-        monkeypatch.setattr(folders, "_sync", fail)
+        monkeypatch.setattr(files, "sync", fail)
     else:
         monkeypatch.setattr(Path, "rename", replacing)
     for out in ("d", "e"):
@@ -278,7 +279,7 @@ def test_interrupted_it_leaves_what_was_there(raw, tmp_path, monkeypatch, error,
 
 CRASHING = """
 import os
-from unet_jax.data.rows import convert_slice
+from unet_jax.data.converted.rows import convert_slice
 
 def convert(path, **options):
     if path.name == "9.mat":

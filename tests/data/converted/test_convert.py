@@ -86,7 +86,7 @@ def test_ctrl_c_is_one_line(raw, tmp_path, capsys, monkeypatch):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(arrays, "build", interrupted)
+    monkeypatch.setattr("unet_jax.data.converted.build.build", interrupted)
     assert run("--raw", raw, "--out", tmp_path / "d") == 1
     assert capsys.readouterr().err == f"interrupted; nothing was written to {tmp_path / 'd'}\n"
 

@@ -171,7 +171,7 @@ def test_the_door_prepares_and_says_what_next(raw, home, tmp_path, monkeypatch, 
     assert printed.out.endswith(
         f"10 slices in {at / '1.0.0'}\nNext: python -m unet_jax.train --workdir runs/t --data tfds:{at}\n"
     )
-    assert "prepare: 10/10 slices" in printed.err and "WARNING" not in printed.err
+    assert "WARNING" not in printed.err
     monkeypatch.setenv("TFDS_DATA_DIR", str(home))
     assert run("--raw", raw) == 0
     printed = capfd.readouterr().out

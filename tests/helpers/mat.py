@@ -6,7 +6,6 @@ from typing import Any
 
 import h5py
 import numpy as np
-import pytest
 
 
 def mat_file(path: Path, write: Callable[[h5py.File], Any]) -> Path:
@@ -46,15 +45,3 @@ def slice_file(path: Path, **changes: Any) -> Path:
                 group.create_dataset(name, data=stored, **({"compression": "gzip"} if picture else {}))
 
     return mat_file(path, write)
-
-
-@pytest.fixture
-def write_mat() -> Callable[..., Path]:
-    """`mat_file`."""
-    return mat_file
-
-
-@pytest.fixture
-def write_slice() -> Callable[..., Path]:
-    """`slice_file`."""
-    return slice_file
