@@ -25,7 +25,7 @@ class Options:
 def main(argv: Sequence[str] | None = None) -> int:
     options = cli.parse(Options, "download", argv)
 
-    from unet_jax.data.download import count_slices, download
+    from unet_jax.data.download.article import count_slices, download
 
     progress = sys.stderr.isatty()
     names = download(

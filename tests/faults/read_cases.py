@@ -26,9 +26,9 @@ from specimens import MEMBERS, SPECIMENS
 from unet_jax.config import UserError
 from unet_jax.data import figshare
 from unet_jax.data.arrays import FILES, open_arrays
+from unet_jax.data.download.unpack import unpack
 from unet_jax.data.image_io import read_scan, silent_readers
 from unet_jax.data.nifti import open_volume
-from unet_jax.data.unpack import unpack
 
 MEMORY = 3 << 29
 SECONDS, PATIENCE = 5, 120

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from unet_jax.config import FIGSHARE_API, TUMORS, UserError
-from unet_jax.data import fetch as http
 from unet_jax.data.disk import naming
-from unet_jax.data.fetch import Patience, Say, WrongContent
-from unet_jax.data.unpack import ARCHIVE, BESIDE, MAX_TOTAL_BYTES, new_md5, unpack
+from unet_jax.data.download import fetch as http
+from unet_jax.data.download.fetch import Patience, Say, WrongContent
+from unet_jax.data.download.unpack import ARCHIVE, BESIDE, MAX_TOTAL_BYTES, new_md5, unpack
 
 ARTICLE = 1512427
 PAGE = f"https://doi.org/10.6084/m9.figshare.{ARTICLE}"

@@ -12,8 +12,8 @@ import pytest
 
 from unet_jax import cli
 from unet_jax.config import UserError
-from unet_jax.data import fetch
-from unet_jax.data.fetch import Patience
+from unet_jax.data.download import fetch
+from unet_jax.data.download.fetch import Patience
 from unet_jax.data.figshare import find_folds, find_slices, read_slice
 from unet_jax.data.phantom import write_phantom
 from unet_jax.download import main

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from unet_jax.config import UserError
-from unet_jax.data import unpack as module
-from unet_jax.data.download import find_damaged, read_digests
-from unet_jax.data.unpack import MAX_READ_BYTES, unpack
+from unet_jax.data.download import unpack as module
+from unet_jax.data.download.article import find_damaged, read_digests
+from unet_jax.data.download.unpack import MAX_READ_BYTES, unpack
 
 
 def zipped(members: dict[str, bytes] | list[tuple[zipfile.ZipInfo | str, bytes]]) -> bytes:

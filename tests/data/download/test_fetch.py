@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from unet_jax.data.fetch import MAX_REDIRECTS, Patience, WrongContent, fetch
+from unet_jax.data.download.fetch import MAX_REDIRECTS, Patience, WrongContent, fetch
 
 BODY = bytes(range(256)) * 1000
 
