@@ -1,4 +1,4 @@
-"""`python -m unet_jax.download --out DIR`: the Figshare dataset, verified and unpacked."""
+"""`python -m unet_jax.download --out DIR`: download the Figshare dataset, verify and unpack it."""
 
 import shlex
 import sys
@@ -12,14 +12,14 @@ from unet_jax.config import FIGSHARE_API
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Fetch the brain tumor dataset of Jun Cheng (Figshare article 1512427, CC BY 4.0) and unpack it."""
+    """Download the brain tumour dataset of Jun Cheng (Figshare article 1512427, CC BY 4.0) and unpack it."""
 
     out: Path
     """Folder for data/N.mat, cvind.mat and README.txt."""
     keep_archives: bool = False
-    """Leave what was fetched in OUT/archives."""
+    """Keep the downloaded archives in OUT/archives."""
     api: str = FIGSHARE_API
-    """Root of Figshare's API, or of a mirror of it."""
+    """Root address of Figshare's API or of a mirror."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
