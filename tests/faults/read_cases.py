@@ -60,10 +60,9 @@ def read_dataset(path: Path) -> list[Any]:
 
 
 def read_archive(path: Path) -> list[Any]:
-    digests = unpack([path], path.parent / "work", progress=False)
-    names = {name: path.parent / "work" / ("data" * name[0].isdigit()) / name for name in MEMBERS}
-    assert len(digests) == len(MEMBERS), "not every file of the archive"
-    return [names[name].read_bytes() for name in MEMBERS]
+    unpack([path], path.parent / "work", progress=False)
+    places = [path.parent / "work" / ("data" * name[0].isdigit()) / name for name in MEMBERS]
+    return [place.read_bytes() if place.exists() else None for place in places]
 
 
 DATASET = ("dataset.json", *FILES)
