@@ -147,14 +147,14 @@ def test_no_module_imports_itself_by_way_of_others():
 def test_imports_are_found_wherever_they_stand(tmp_path):
     path = tmp_path / "m.py"
     path.write_text(
-        "import os.path, json\nfrom unet_jax.data import arrays, nothing\n"
-        "if True:\n    import gzip\n\nclass A:\n    import bz2\n\n    def f(self):\n        from unet_jax import cli\n"
+        "import os.path, json\nfrom unet_jax.data.converted import arrays, nothing\n"
+        "if True:\n    import gzip\n\nclass A:\n    import bz2\n\n    def f(self):\n        from unet_jax.shared import cli\n"
     )
     assert imports_of(path) == [
         Import("os.path", 1, True),
         Import("json", 1, True),
         Import("unet_jax.data.converted.arrays", 2, True),
-        Import("unet_jax.data", 2, True),
+        Import("unet_jax.data.converted", 2, True),
         Import("gzip", 4, True),
         Import("bz2", 7, True),
         Import("unet_jax.shared.cli", 10, False),

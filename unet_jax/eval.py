@@ -1,7 +1,7 @@
 """`python -m unet_jax.eval --workdir W`: score a trained network, or the average of several."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,43 +44,47 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError("--workdir names no folder; expected at least one that `unet_jax.train` wrote.")
 
     from unet_jax.data.converted.arrays import open_arrays
-    from unet_jax.inference.predictor import Predictor
+    from unet_jax.inference.predictor import Predictor, average_thresholds
     from unet_jax.models import compile_cache
     from unet_jax.reporting.terminal import summary_table
-    from unet_jax.runs.choices import settle_choices
-    from unet_jax.runs.evaluate import score, write_evaluation
+    from unet_jax.runs.evaluate import Part, ensure_choices, score, write_evaluation
+    from unet_jax.runs.networks import least_postprocess, open_runs
     from unet_jax.runs.predicted import predict_rows
     from unet_jax.runs.records import read_records
 
     compile_cache.enable()
-    predictor = Predictor.open(
-        options.workdir, checkpoint=options.checkpoint, threshold=options.threshold, tta=options.tta
-    )
-    first, single = predictor.members[0], len(predictor.members) == 1
+    runs = open_runs(options.workdir, options.checkpoint)
+    networks = [run.network() for run in runs]
+    threshold, note = average_thresholds(networks) if options.threshold is None else (options.threshold, None)
+    predictor = Predictor(networks, threshold, note, tta=options.tta)
+    first, single = runs[0], len(runs) == 1
     if options.output is None and not single:
-        raise UserError(f"--output is needed for {len(predictor.members)} runs averaged; give a folder.")
+        raise UserError(f"--output is needed for {len(runs)} runs averaged; give a folder.")
     arrays = open_arrays(options.data or first.workdir.data(first.config))
     if arrays.size != predictor.size:
         raise UserError(
             f"{arrays.path} is converted at {arrays.size}x{arrays.size}, the network was trained at "
             f"{predictor.size}x{predictor.size}. Convert it with --size {predictor.size}."
         )
-    rows = _rows(predictor, arrays, options)
+    rows = _rows(runs, arrays, options.split)
     chosen = None
     if single and arrays.digest == first.split.data_digest:
         # A look at another checkpoint must not take the threshold from the one that predict uses.
         store = options.checkpoint == "best" or not first.workdir.threshold.exists()
-        given = options.threshold is not None
-        chosen = settle_choices(predictor, arrays, keep_threshold=given, store=store)
+        chosen = ensure_choices(first, arrays, store=store)
+        if options.threshold is None:
+            predictor = replace(predictor, threshold=chosen.threshold.threshold, threshold_note=None)
     if options.postprocess:
-        predictor.clean_as_chosen(None if chosen is None else chosen["postprocess"])
-    predicted = predict_rows(predictor, arrays, rows, "predicting")
+        cleaning = chosen.postprocess.postprocess if chosen else least_postprocess(runs)
+        predictor = replace(predictor, postprocess=cleaning)
+    out = options.output or first.workdir.path / "eval" / options.split
+    part = Part(predictor, predict_rows(predictor, arrays, rows, "predicting"))
     summary = write_evaluation(
-        score([predicted], spacing=options.spacing, tolerance=options.tolerance),
-        out := options.output or first.workdir.path / "eval" / options.split,
+        score([part], spacing=options.spacing, tolerance=options.tolerance),
+        out,
         split=options.split,
-        title=", ".join(str(m.workdir.path) for m in predictor.members),
-        curve=None if chosen is None else chosen["curve"],
+        title=", ".join(network.name for network in networks),
+        curve=chosen.threshold.curve if chosen else None,
         records=read_records(first.workdir) if single else (),
     )
     print(summary_table(summary))
@@ -90,22 +94,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _rows(predictor: Any, arrays: Any, options: Options) -> Any:
-    """The rows of the split, which must be held out of training, or not, by all networks alike."""
-    if options.split == "all":
-        return predictor.members[0].split.rows(arrays, "all")
-    for member in predictor.members:
-        if member.split.data_digest != arrays.digest:
+def _rows(runs: Any, arrays: Any, split: SplitName) -> Any:
+    """Rows of the split, which all networks alike must have held out of training, or not."""
+    if split == "all":
+        return runs[0].split.rows(arrays, "all")
+    for run in runs:
+        if run.split.data_digest != arrays.digest:
             raise UserError(
-                f"{arrays.path} is not the dataset that {member.workdir.path} was trained on, so --split "
-                f"{options.split} means nothing for it. Use --split all."
+                f"{arrays.path} is not the dataset that {run.workdir.path} was trained on, so --split "
+                f"{split} means nothing for it. Use --split all."
             )
-    rows = [member.split.rows(arrays, options.split) for member in predictor.members]
-    for member, others in zip(predictor.members, rows, strict=True):
+    rows = [run.split.rows(arrays, split) for run in runs]
+    for run, others in zip(runs, rows, strict=True):
         if list(others) != list(rows[0]):
             raise UserError(
-                f"{predictor.members[0].workdir.path} and {member.workdir.path} have different slices in split "
-                f"{options.split}: what one of them is scored on, another was trained on. Average runs of one split "
+                f"{runs[0].workdir.path} and {run.workdir.path} have different slices in split "
+                f"{split}: what one of them is scored on, another was trained on. Average runs of one split "
                 "(a cross-validation's own scores are in its eval/oof), or score another dataset with --split all."
             )
     return rows[0]

@@ -71,9 +71,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Imports jax, which takes a second that a mistyped path need not cost.
     from unet_jax.inference.folder import Reading, predict_images
     from unet_jax.inference.output import Output, check_output, folder_of
-    from unet_jax.inference.predictor import Predictor
     from unet_jax.inference.table import Table
     from unet_jax.models import compile_cache
+    from unet_jax.runs.networks import open_predictor
 
     part = (options.part_id, options.num_parts)
     output = Output(options.output, options.probabilities, options.overlays, options.uncertainty, part)
@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_output(options.input, images, output)
     images = output.share(images)
     compile_cache.enable()
-    predictor = Predictor.open(
+    predictor = open_predictor(
         options.workdir,
         checkpoint=options.checkpoint,
         threshold=options.threshold,

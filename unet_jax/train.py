@@ -51,12 +51,12 @@ def _train(path: Path, distributed: DistributedConfig, config: Config) -> int:
     if finished is None:
         say(f"{interrupts.received}: saved. Run the same command again to go on.")
         return cli.EXIT_PREEMPTED
-    workdir, best, chosen = Workdir(path), finished.best, finished.chosen
+    workdir, best, threshold = Workdir(path), finished.best, finished.threshold
     say(
         f"{'This run was finished before' if finished.was_finished else 'Finished'}: {finished.records[-1]['epoch']} "
         f"epochs. Best validation micro-IoU {best['val']['micro_iou']:.4f} (epoch {best['epoch']}, "
-        f"{finished.size}x{finished.size}, threshold 0.5); {chosen['micro_iou']:.4f} at native size with threshold "
-        f"{chosen['threshold']:.2f}.\n"
+        f"{finished.size}x{finished.size}, threshold 0.5); {threshold.micro_iou:.4f} at native size with threshold "
+        f"{threshold.threshold:.2f}.\n"
         f"Curves: {workdir.history}   Predictions: {workdir.gallery}   Checkpoints: {workdir.checkpoints}\n"
         f"Next: python -m unet_jax.eval --workdir {path}"
     )

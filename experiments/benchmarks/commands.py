@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.benchmarks.cases import Row, median_ms
+from unet_jax.runs.networks import open_predictor
 
 DOORS = ("train", "eval", "predict", "compare", "crossval", "convert", "check", "download", "phantom", "tfds")
 
@@ -38,7 +39,7 @@ def convert(folder: Path) -> list[Row]:
     seconds = []
     for i in range(3):
         began = time.perf_counter()
-        build(raw, folder / f"convert-{i}", size=SIZE, mask_rule="area", progress=False)
+        build(raw, folder / f"convert-{i}", size=SIZE, mask_rule="area")
         seconds.append((time.perf_counter() - began) / count)
     return [Row("convert", f"{count} slices of 512x512 to {SIZE}x{SIZE}", median_ms(seconds))]
 
@@ -73,13 +74,12 @@ def _folder(run: Path, config: Any, arrays: Any, source: Path, masks: Path) -> R
     from unet_jax.imaging.find import find_images
     from unet_jax.inference.folder import Reading, predict_images
     from unet_jax.inference.output import Output
-    from unet_jax.inference.predictor import Predictor
     from unet_jax.inference.programs import make_predict
     from unet_jax.inference.table import Table
     from unet_jax.training.optimizer import make_optimizer
     from unet_jax.training.state import init_state
 
-    predictor, images = Predictor.open(run), find_images(source)
+    predictor, images = open_predictor(run), find_images(source)
     state = init_state(config, arrays.size, make_optimizer(config.optim, 1))
     forward = make_predict(config.model, config.preprocess)
     variables = {"params": state.params, "batch_stats": state.batch_stats}

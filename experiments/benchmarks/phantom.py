@@ -33,7 +33,7 @@ def raw_folder(folder: Path, patients: int) -> Path:
 def converted(folder: Path, patients: int, size: int) -> Arrays:
     """The phantom as arrays."""
     out = folder / f"data-{patients}-{size}"
-    return build(raw_folder(folder, patients), out, size=size, mask_rule="area", progress=False)
+    return build(raw_folder(folder, patients), out, size=size, mask_rule="area")
 
 
 def pngs(folder: Path, count: int) -> Path:

@@ -95,7 +95,7 @@ def test_full_disk_in_a_process_of_its_own(raw: Path, tmp_path: Path):
     code = (
         "import resource, sys\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
-        "from unet_jax import cli, convert\n"
+        "from unet_jax import convert\nfrom unet_jax.shared import cli\n"
         "cli.run(lambda: convert.main(sys.argv[1:]))\n"
     )
     argv = ["--raw", str(raw), "--out", str(tmp_path / "d"), "--size", "16", "--workers", "2"]

@@ -106,7 +106,7 @@ def test_a_killed_training_leaves_the_workdir_free(tmp_path):
     """The operating system gives the lock free, though the file stays."""
     workdir = Workdir(tmp_path)
     code = (
-        "import os, signal, sys; from pathlib import Path; from unet_jax.runs.workdir import Workdir, lock\n"
+        "import os, signal, sys; from pathlib import Path; from unet_jax.runs.opening import lock; from unet_jax.runs.workdir import Workdir\n"
         "with lock(Workdir(Path(sys.argv[1]))): os.kill(os.getpid(), signal.SIGKILL)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], timeout=120)

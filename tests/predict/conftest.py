@@ -27,8 +27,9 @@ class FakePredictor(Predictor):
     def open(cls, workdirs, *, checkpoint="best", threshold=None, **given):
         cls.opened, cls.given = (workdirs, checkpoint, threshold), given
         fake = cls()
-        fake.threshold = cls.threshold if threshold is None else threshold
-        fake.uncertainty, fake.samples = given["uncertainty"], given["dropout_samples"]
+        fake.samples = given["dropout_samples"]
+        own = {"threshold": cls.threshold if threshold is None else threshold, "uncertainty": given["uncertainty"]}
+        vars(fake).update(own)  # a predictor is frozen
         return fake
 
     def describe(self):
@@ -55,7 +56,7 @@ def fake(monkeypatch):
     class Fake(FakePredictor):
         pass
 
-    monkeypatch.setattr("unet_jax.inference.predictor.Predictor", Fake)
+    monkeypatch.setattr("unet_jax.runs.networks.open_predictor", lambda *given, **named: Fake.open(*given, **named))
     return Fake
 
 

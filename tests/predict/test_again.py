@@ -261,9 +261,9 @@ class TestParts:
         for i in range(6, 60):
             six.put(f"{i}.png", six.bright(i % 20))
         code = (
-            "import runpy, sys, unet_jax.inference.predictor as p\n"
+            "import runpy, sys, unet_jax.runs.networks as p\n"
             "space = runpy.run_path(sys.argv.pop(1))\n"
-            "p.Predictor = space['FakePredictor']\n"
+            "p.open_predictor = space['FakePredictor'].open\n"
             "from unet_jax.predict import main\n"
             "sys.exit(main())"
         )

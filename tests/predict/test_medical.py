@@ -273,14 +273,14 @@ class TestPackages:
         put_dicom("a.dcm", job.bright(1))
         code = (
             "import sys, pathlib\n"
-            "from unet_jax import prediction, prediction_output, prediction_table\n"
-            "from unet_jax.data import dicom, image_io, medical_io, nifti\n"
+            "from unet_jax.inference import folder as _, output, table\n"
+            "from unet_jax.imaging import find, read\nfrom unet_jax.imaging.formats import dicom, medical, nifti\n"
             "folder = pathlib.Path(sys.argv[1])\n"
-            "images = image_io.find_images(folder)\n"
-            "medical_io.check_packages(images)\n"
-            "image_io.read_scan(folder / 'b.png')\n"
+            "images = find.find_images(folder)\n"
+            "medical.check_packages(images)\n"
+            "read.read_scan(folder / 'b.png')\n"
             "print([m in sys.modules for m in ('pydicom', 'nibabel')])\n"
-            "image_io.read_scan(folder / 'a.dcm')\n"
+            "read.read_scan(folder / 'a.dcm')\n"
             "print([m in sys.modules for m in ('pydicom', 'nibabel')])\n"
         )
         done = subprocess.run(

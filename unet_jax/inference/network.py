@@ -4,8 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from unet_jax.scoring.components import Postprocess
-
 DEFAULT_THRESHOLD = 0.5
 """Threshold where none was chosen on validation."""
 

@@ -1,31 +1,25 @@
-"""From one workdir, or several averaged, to probabilities and masks."""
+"""Trained networks, one or several averaged, to probabilities and masks of slices. Knows no workdir and no jax."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Float32, Shaped
+from jaxtyping import Bool, Float, Float32, Shaped
 
 from unet_jax.config import UserError
 from unet_jax.imaging.read import read_image
 from unet_jax.imaging.resize import NetworkSlice, from_network, to_network
-from unet_jax.inference.programs import make_dropout_spread, make_predict
-from unet_jax.runs.networks import Member, _chosen_postprocess, _threshold
-from unet_jax.runs.workdir import run_folders
+from unet_jax.inference.network import DEFAULT_THRESHOLD, Network
 from unet_jax.scoring.components import Postprocess, postprocess
 from unet_jax.scoring.metrics import apply_threshold
 
-DEFAULT_THRESHOLD = 0.5
-"""Used where none was chosen on validation."""
-
 
 class Probabilities(NamedTuple):
-    """What is predicted of one slice."""
+    """Prediction of one slice."""
 
     probs: Float32[np.ndarray, "h w"]
     """Probability of tumour, 0 to 1."""
@@ -34,7 +28,10 @@ class Probabilities(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """What `Predictor.predict` returns: an array each for one image, a list of arrays each for a list of images."""
+    """Masks and probabilities, as `Predictor.predict` returns them.
+
+    For one image an array each, for a list of images a list of arrays each.
+    """
 
     masks: Any
     """bool (h, w)."""
@@ -42,136 +39,80 @@ class Prediction(NamedTuple):
     """float32 (h, w), 0 to 1."""
 
 
+@dataclass(frozen=True, eq=False)
 class Predictor:
-    """Trained networks ready for use, with the threshold that belongs to them. Probabilities are averaged over them.
+    """Trained networks ready for use, with the threshold that belongs to them. Probabilities are averaged over them."""
 
-    Attributes:
-        members: the networks.
-        threshold: the probability from which on a pixel is tumour.
-        threshold_note: why `threshold` is neither the caller's nor the one chosen on validation; None where it is.
-        size: side of the networks' input in pixels.
-    """
+    networks: Sequence[Network]
+    """At least one; all of one size."""
+    threshold: float
+    """Probability from which on a pixel is tumour."""
+    threshold_note: str | None = None
+    """Why `threshold` is neither the caller's nor the one chosen on validation; None where it is."""
+    postprocess: Postprocess | None = None
+    """How masks at native size are cleaned; None to leave them."""
+    tta: bool = False
+    """Average the probabilities of a slice and of its mirror image (test-time augmentation)."""
+    uncertainty: bool = False
+    """Give the spread too: among the networks, or of a single one by Monte-Carlo dropout."""
+    dropout_samples: int = 16
+    """Passes with dropout for each slice, where the spread of a single network is wanted."""
 
-    def __init__(
-        self,
-        members: Sequence[Member],
-        *,
-        threshold: float | None = None,
-        tta: bool = False,
-        postprocess: bool = False,
-        uncertainty: bool = False,
-        dropout_samples: int = 16,
-    ):
-        """As `open`, of networks that are loaded already."""
-        self.members, self.tta = list(members), tta
-        self.size = self.members[0].split.size
-        for member in self.members[1:]:
-            if member.split.size != self.size:
+    def __post_init__(self) -> None:
+        """Raise UserError unless the settings fit the networks."""
+        if not 0 < self.threshold < 1:
+            raise UserError(f"--threshold is {self.threshold}; it must be between 0 and 1.")
+        if self.dropout_samples < 2:
+            raise UserError(f"--dropout-samples is {self.dropout_samples}; it must be at least 2.")
+        first = self.networks[0]
+        for other in self.networks[1:]:
+            if other.size != first.size:
                 raise UserError(
-                    f"{self.members[0].workdir.path} was trained at {self.size}x{self.size} and {member.workdir.path} "
-                    f"at {member.split.size}x{member.split.size}. Networks that are averaged must share their size."
+                    f"{first.name} was trained at {first.size}x{first.size} and {other.name} at "
+                    f"{other.size}x{other.size}. Networks that are averaged must share their size."
                 )
-        self._programs = [make_predict(m.config.model, m.config.preprocess, tta=tta) for m in self.members]
-        self.threshold, self.threshold_note = _threshold(self.members, threshold)
-        self.cleaning: Postprocess | None = None
-        if postprocess:
-            self.clean_as_chosen()
-        self._uncertainty, self._samples = uncertainty, dropout_samples
-        if uncertainty and len(self.members) == 1 and self.members[0].config.model.dropout == 0:
+        if self.uncertainty and len(self.networks) == 1 and first.spread is None:
             raise UserError(
-                f"{self.members[0].workdir.path} was trained without dropout, so one network alone has no spread. "
-                "Give several workdirs."
+                f"{first.name} was trained without dropout, so one network alone has no spread. Give several workdirs."
             )
 
-    @classmethod
-    def open(
-        cls,
-        workdirs: Path | Sequence[Path],
-        *,
-        checkpoint: str = "best",
-        threshold: float | None = None,
-        tta: bool = False,
-        postprocess: bool = False,
-        uncertainty: bool = False,
-        dropout_samples: int = 16,
-    ) -> "Predictor":
-        """Load the network of a run, or those of several.
-
-        Args:
-            workdirs: what `unet_jax.train` wrote, one or several; one that `unet_jax.crossval` wrote stands for its
-                folds.
-            checkpoint: `best` (highest validation IoU), `latest`, or the number of a step.
-            threshold: in (0, 1); None for the one that was chosen on validation for this checkpoint, else 0.5. Of
-                several networks their mean.
-            tta: average the probabilities of a slice and of its mirror image.
-            postprocess: clean masks as was found best on validation (`Postprocess`).
-            uncertainty: give the spread too: among the networks, or of a single one by Monte-Carlo dropout.
-            dropout_samples: passes with dropout for each slice.
-
-        Raises:
-            UserError: no run, no such checkpoint, a damaged one, a threshold out of range, networks of different
-                sizes, no post-processing chosen yet, or no dropout to sample.
-        """
-        if threshold is not None and not 0 < threshold < 1:
-            raise UserError(f"--threshold is {threshold}; it must be between 0 and 1.")
-        if dropout_samples < 2:
-            raise UserError(f"--dropout-samples is {dropout_samples}; it must be at least 2.")
-        given = [workdirs] if isinstance(workdirs, Path) else list(workdirs)
-        members = [Member.open(folder, checkpoint) for path in given for folder in run_folders(Path(path))]
-        return cls(
-            members,
-            threshold=threshold,
-            tta=tta,
-            postprocess=postprocess,
-            uncertainty=uncertainty,
-            dropout_samples=dropout_samples,
-        )
-
     @property
-    def only(self) -> Member:
-        """The one network of a predictor of one."""
-        (member,) = self.members
-        return member
+    def size(self) -> int:
+        """Side of the networks' input in pixels."""
+        return self.networks[0].size
 
     def describe(self) -> dict[str, Any]:
-        """What decides the output, for JSON: equal for equal networks and settings, wherever they lie."""
-        cleaning = self.cleaning and {"min_pixels": self.cleaning.min_pixels, "fill_holes": self.cleaning.fill_holes}
+        """Say for JSON what decides the output: equal for equal networks and settings, wherever they lie."""
+        cleaning = self.postprocess
         return {
-            "networks": [{"step": m.step, "sha256": m.digest} for m in self.members],
+            "networks": [{"step": network.step, "sha256": network.sha256} for network in self.networks],
             "threshold": self.threshold,
             "tta": self.tta,
-            "postprocess": cleaning,
-            "dropout_samples": self._samples if self._uncertainty and len(self.members) == 1 else None,
+            "postprocess": cleaning and {"min_pixels": cleaning.min_pixels, "fill_holes": cleaning.fill_holes},
+            "dropout_samples": self.dropout_samples if self.uncertainty and len(self.networks) == 1 else None,
         }
 
     @property
     def name(self) -> str:
-        """For a line of output."""
-        steps = ", ".join(str(m.step) for m in self.members)
-        return f"checkpoint of step {steps}" if len(self.members) == 1 else f"{len(self.members)} networks averaged"
-
-    def clean_as_chosen(self, chosen: Mapping[str, Any] | None = None) -> None:
-        """Clean masks from now on: as given, by a content of postprocess.json, or as the workdirs have it."""
-        choices = [chosen] if chosen is not None else [_chosen_postprocess(member) for member in self.members]
-        # Of several networks the least that any of them asks for.
-        least = min(c["min_pixels"] for c in choices)
-        self.cleaning = Postprocess(least, all(c["fill_holes"] for c in choices))
+        """Name of the networks for a line of output."""
+        if len(self.networks) == 1:
+            return f"checkpoint of step {self.networks[0].step}"
+        return f"{len(self.networks)} networks averaged"
 
     def warn_about(self, image: Shaped[np.ndarray, "h w"]) -> str | None:
-        """A warning where a slice's intensities cannot be in the training data's units; else None."""
-        for member in self.members:
-            largest = member.split.intensity_max
-            if member.config.preprocess.kind == "fixed" and image.max() < largest / 4:
+        """Warn where a slice's intensities cannot be in the training data's units; None where they can."""
+        for network in self.networks:
+            if network.fixed_max is not None and image.max() < network.fixed_max / 4:
                 return (
-                    f"its largest intensity, {image.max():g}, is below a quarter of the training data's, {largest}, "
-                    "and --preprocess.kind fixed takes intensities as they are"
+                    f"its largest intensity, {image.max():g}, is below a quarter of the training data's, "
+                    f"{network.fixed_max}, and --preprocess.kind fixed takes intensities as they are"
                 )
         return None
 
     def mask(self, probs: Float[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
-        """The predicted tumour of a slice at its native size: by the threshold, then cleaned if that was asked for."""
+        """Predict the tumour of a slice at its native size: by the threshold, then cleaned if that was asked for."""
         mask = np.asarray(apply_threshold(probs, self.threshold))
-        return mask if self.cleaning is None else postprocess(mask, self.cleaning)
+        return mask if self.postprocess is None else postprocess(mask, self.postprocess)
 
     def predict(self, images: Any, batch_size: int = 16) -> Prediction:
         """Masks and probabilities of one image or of a list of them, each at its own size.
@@ -233,24 +174,32 @@ class Predictor:
 
     def _compute(self, images: np.ndarray, p1: np.ndarray, p99: np.ndarray, count: int) -> tuple[Any, Any]:
         """Probabilities and spread of a batch, under way on the device; of the spread the first `count` slices."""
-        each = [
-            program(member.variables, images, p1, p99)
-            for program, member in zip(self._programs, self.members, strict=True)
-        ]
+        each = [network.probabilities(images, p1, p99, tta=self.tta) for network in self.networks]
         if len(each) > 1:
-            probs, spread = _mean_and_spread(each)
-            return probs, spread if self._uncertainty else None
-        if not self._uncertainty:
+            from unet_jax.inference.programs import mean_and_spread
+
+            probs, spread = mean_and_spread(each)
+            return probs, spread if self.uncertainty else None
+        sample = self.networks[0].spread
+        if not self.uncertainty or sample is None:
             return each[0], None
-        member = self.only
-        sample = make_dropout_spread(member.config.model, member.config.preprocess, self._samples)
-        return each[0], [sample(member.variables, images[i], p1[i], p99[i]) for i in range(count)]
+        return each[0], [sample(images[i], p1[i], p99[i], samples=self.dropout_samples) for i in range(count)]
 
 
-@jax.jit
-def _mean_and_spread(each: list[Float[Array, "b h w"]]) -> tuple[Float[Array, "b h w"], Float[Array, "b h w"]]:
-    stacked = jnp.stack(each)
-    return stacked.mean(axis=0), stacked.std(axis=0)
+def average_thresholds(networks: Sequence[Network]) -> tuple[float, str | None]:
+    """Average the thresholds that were chosen on validation; 0.5 for a network without one.
+
+    Returns:
+        The threshold, and a note that names the networks without one, if there are any.
+    """
+    values, notes = [], []
+    for network in networks:
+        values.append(DEFAULT_THRESHOLD if network.threshold is None else network.threshold)
+        if network.threshold is None:
+            notes.append(
+                f"{network.threshold_note}" if len(networks) == 1 else f"{network.name}: {network.threshold_note}"
+            )
+    return float(np.mean(values)), "; ".join(notes) or None
 
 
 def _as_slice(image: Any) -> Shaped[np.ndarray, "h w"]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Shaped
 
 from unet_jax.config import ModelConfig, PreprocessConfig
@@ -68,6 +69,41 @@ def make_dropout_spread(model: ModelConfig, prep: PreprocessConfig, samples: int
         return jax.nn.sigmoid(tumor_logits(jnp.asarray(logits))).std(axis=0)
 
     return spread
+
+
+def probabilities(
+    model: ModelConfig,
+    prep: PreprocessConfig,
+    variables: Variables,
+    images: Shaped[np.ndarray, "b h w"],
+    p1: Float[np.ndarray, " b"],
+    p99: Float[np.ndarray, " b"],
+    *,
+    tta: bool,
+) -> Float[Array, "b h w"]:
+    """Compute `make_predict`'s function: `inference.network.Network.probabilities` of a run, its first three bound."""
+    return make_predict(model, prep, tta=tta)(variables, images, p1, p99)
+
+
+def spread(
+    model: ModelConfig,
+    prep: PreprocessConfig,
+    variables: Variables,
+    image: Shaped[np.ndarray, "h w"],
+    p1: Float[np.ndarray, ""] | np.float32,
+    p99: Float[np.ndarray, ""] | np.float32,
+    *,
+    samples: int,
+) -> Float[Array, "h w"]:
+    """Compute `make_dropout_spread`'s function: `Network.spread` of a run, its first three bound."""
+    return make_dropout_spread(model, prep, samples)(variables, image, p1, p99)
+
+
+@jax.jit
+def mean_and_spread(each: list[Float[Array, "b h w"]]) -> tuple[Float[Array, "b h w"], Float[Array, "b h w"]]:
+    """Average several networks' probabilities of a batch, and give their standard deviation."""
+    stacked = jnp.stack(each)
+    return stacked.mean(axis=0), stacked.std(axis=0)
 
 
 def abstract_variables(model: ModelConfig) -> Variables:

@@ -8,9 +8,9 @@ from typing import Any
 
 from unet_jax.config import OUT_OF_FOLD, Config, UserError
 from unet_jax.inference.predictor import Predictor
-from unet_jax.runs.choices import settle_choices
-from unet_jax.runs.evaluate import score, write_evaluation
+from unet_jax.runs.evaluate import Part, ensure_choices, score, write_evaluation
 from unet_jax.runs.interrupts import Interrupts
+from unet_jax.runs.networks import open_run
 from unet_jax.runs.opening import Say, open_data
 from unet_jax.runs.predicted import predict_rows
 from unet_jax.runs.train import train
@@ -56,9 +56,10 @@ def cross_validate(
         say(f"  best validation micro-IoU {best['val']['micro_iou']:.4f} (epoch {best['epoch']})")
     parts = []
     for folder in run_folders(path):
-        predictor = Predictor.open(folder)
-        settle_choices(predictor, arrays)
-        parts.append(predict_rows(predictor, arrays, predictor.only.split.rows(arrays, "test"), folder.name))
+        run = open_run(folder)
+        chosen = ensure_choices(run, arrays)
+        predictor = Predictor([run.network()], chosen.threshold.threshold)
+        parts.append(Part(predictor, predict_rows(predictor, arrays, run.split.rows(arrays, "test"), folder.name)))
     scored = score(parts, spacing=spacing, tolerance=tolerance)
     out = path / "eval" / OUT_OF_FOLD
     return write_evaluation(scored, out, split=OUT_OF_FOLD, title=f"{path.name}, out of fold", curve=None)

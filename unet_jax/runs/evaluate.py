@@ -1,35 +1,85 @@
-"""Scoring trained networks on a converted dataset: what is chosen on validation, scores, pictures, report."""
+"""Scores of trained networks on a converted dataset: choices on validation, tables, pictures, report."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float64, Int64
-from tqdm import tqdm
 
 from unet_jax.config import TUMORS
+from unet_jax.data.converted.arrays import Arrays
 from unet_jax.imaging.display import to_display
 from unet_jax.imaging.resize import resize
+from unet_jax.inference.network import DEFAULT_THRESHOLD
+from unet_jax.inference.predictor import Predictor
 from unet_jax.reporting.figures import threshold_png
 from unet_jax.reporting.gallery import GalleryRow, choose_gallery, gallery_png
 from unet_jax.reporting.html import Picture, write_report
-from unet_jax.runs.predicted import Predicted
+from unet_jax.runs.choices import (
+    Choices,
+    choose_postprocess,
+    choose_threshold,
+    read_postprocess,
+    read_threshold,
+    store_choice,
+)
+from unet_jax.runs.networks import TrainedRun
+from unet_jax.runs.predicted import Predicted, predict_rows
 from unet_jax.scoring.calibration import calibration_counts, calibration_summary, threshold_cost
 from unet_jax.scoring.metrics import apply_threshold, dice
 from unet_jax.scoring.slices import SliceScore, patient_rows, score_slice, slice_rows
 from unet_jax.scoring.summary import summarize
 from unet_jax.scoring.thresholds import THRESHOLDS, threshold_counts
 from unet_jax.shared.files import write_csv, write_json
+from unet_jax.shared.progress import track
+
+
+def ensure_choices(
+    run: TrainedRun, arrays: Arrays, *, predicted: Predicted | None = None, store: bool = True
+) -> Choices:
+    """Read what was chosen on validation for a run's checkpoint; choose now where that is missing.
+
+    Args:
+        run: at the checkpoint in question.
+        arrays: the dataset of the run.
+        predicted: the validation slices, where they have been predicted already.
+        store: write into the workdir what is chosen now.
+    """
+    threshold, cleaning = read_threshold(run.workdir), read_postprocess(run.workdir)
+    threshold = threshold if threshold and threshold.checkpoint_step == run.step else None
+    cleaning = cleaning if cleaning and cleaning.checkpoint_step == run.step else None
+    if threshold and cleaning:
+        return Choices(threshold, cleaning)
+    if predicted is None:
+        # Choices are made without averaging over mirror images.
+        plain = Predictor([run.network()], DEFAULT_THRESHOLD)
+        predicted = predict_rows(plain, arrays, run.split.rows(arrays, "val"), "validation")
+    if threshold is None:
+        threshold = choose_threshold(predicted, run.step)
+        if store:
+            store_choice(run.workdir.threshold, threshold)
+    if cleaning is None:
+        cleaning = choose_postprocess(predicted, threshold)
+        if store:
+            store_choice(run.workdir.postprocess, cleaning)
+    return Choices(threshold, cleaning)
+
+
+class Part(NamedTuple):
+    """Predicted slices, and the predictor whose threshold and post-processing make masks of them."""
+
+    predictor: Predictor
+    predicted: Predicted
 
 
 @dataclass(frozen=True, eq=False)
 class Scored:
     """Scores of predicted slices. Several predictors' may stand side by side, as in a cross-validation."""
 
-    parts: Sequence[Predicted]
+    parts: Sequence[Part]
     scores: list[SliceScore]
     """In the order of the parts and their rows."""
     thresholds: Int64[np.ndarray, "t 4"]
@@ -40,27 +90,31 @@ class Scored:
     tolerance: float
 
     @cached_property
-    def place(self) -> Mapping[int, tuple[Predicted, int]]:
+    def place(self) -> Mapping[int, tuple[Part, int]]:
         """Number of a slice to its part and its place there."""
-        return {int(p.arrays.slices[row]): (p, i) for p in self.parts for i, row in enumerate(p.rows)}
+        places = {}
+        for part in self.parts:
+            for i, row in enumerate(part.predicted.rows):
+                places[int(part.predicted.arrays.slices[row])] = part, i
+        return places
 
 
-def score(parts: Sequence[Predicted], *, spacing: float | None, tolerance: float) -> Scored:
+def score(parts: Sequence[Part], *, spacing: float | None, tolerance: float) -> Scored:
     """Score every slice under its predictor's threshold, at the network's resolution and at its own.
 
     Post-processing, where the predictor has one, is for native masks.
 
     Args:
-        parts: what was predicted.
+        parts: predicted slices, each under its predictor.
         spacing: millimetres a native pixel; None to measure distances in pixels.
         tolerance: of the normalised surface Dice, in the unit of distances.
     """
     scores = []
     thresholds, calibration = np.zeros((len(THRESHOLDS), 4), np.int64), 0.0
-    for part in parts:
-        arrays = part.arrays
-        for i, row in enumerate(tqdm(part.rows, "scoring", unit="slice", leave=False, disable=None)):
-            probs, mask = part.native_probs(i), part.native_mask(i)
+    for predictor, predicted in parts:
+        arrays = predicted.arrays
+        for i, row in enumerate(track(predicted.rows, len(predicted.rows), "scoring")):
+            probs, mask = predicted.native_probs(i), predicted.native_mask(i)
             thresholds += threshold_counts(probs, mask)
             calibration = calibration + calibration_counts(probs, mask)
             scores.append(
@@ -68,9 +122,9 @@ def score(parts: Sequence[Predicted], *, spacing: float | None, tolerance: float
                     slice=int(arrays.slices[row]),
                     pid=str(arrays.pids[row]),
                     tumor=TUMORS[arrays.labels[row] - 1],
-                    network_pred=np.asarray(apply_threshold(part.probs[i], part.predictor.threshold)),
+                    network_pred=np.asarray(apply_threshold(predicted.probs[i], predictor.threshold)),
                     network_mask=arrays.masks[row] > 0,
-                    native_pred=part.predictor.mask(probs),
+                    native_pred=predictor.mask(probs),
                     native_mask=mask,
                     spacing=spacing,
                     tolerance=tolerance,
@@ -102,7 +156,7 @@ def write_evaluation(
         The content of summary.json.
     """
     out.mkdir(parents=True, exist_ok=True)
-    arrays = scored.parts[0].arrays
+    arrays = scored.parts[0].predicted.arrays
     used = [part.predictor.threshold for part in scored.parts]
     summary = summarize(
         scored.scores,
@@ -147,13 +201,13 @@ def draw_gallery(scored: Scored, path: Path) -> None:
     """
     pictures = []
     for chosen in choose_gallery(scored.scores):
-        part, i = scored.place[chosen.slice]
-        mask = part.native_mask(i)
+        (predictor, predicted), i = scored.place[chosen.slice]
+        mask = predicted.native_mask(i)
         pictures.append(
             GalleryRow(
-                image=resize(part.arrays.images[part.rows[i]], mask.shape),
+                image=resize(predicted.arrays.images[predicted.rows[i]], mask.shape),
                 mask=mask,
-                pred=part.predictor.mask(part.native_probs(i)),
+                pred=predictor.mask(predicted.native_probs(i)),
                 tumor=chosen.tumor,
                 slice=chosen.slice,
                 dice=float(dice(chosen.native)),
@@ -163,12 +217,12 @@ def draw_gallery(scored: Scored, path: Path) -> None:
 
 
 def _picture(scored: Scored, number: int) -> Picture:
-    part, i = scored.place[number]
-    row, probs = part.rows[i], part.probs[i]
+    (predictor, predicted), i = scored.place[number]
+    arrays, row, probs = predicted.arrays, predicted.rows[i], predicted.probs[i]
     return Picture(
         slice=number,
-        image=to_display(part.arrays.images[row]),
-        mask=part.arrays.masks[row] > 0,
-        pred=np.asarray(apply_threshold(probs, part.predictor.threshold)),
+        image=to_display(arrays.images[row]),
+        mask=arrays.masks[row] > 0,
+        pred=np.asarray(apply_threshold(probs, predictor.threshold)),
         probs=probs,
     )

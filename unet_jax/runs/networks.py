@@ -1,25 +1,27 @@
-"""Trained networks of workdirs."""
+"""Trained runs opened for inference: workdirs to networks and predictors, and `unet_jax.load`."""
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from unet_jax.config import Config, UserError, read_config
 from unet_jax.data.splits import Split, load_split
-from unet_jax.inference.predictor import DEFAULT_THRESHOLD, Predictor
-from unet_jax.inference.programs import abstract_variables
-from unet_jax.runs.choices import read_postprocess, read_threshold
-from unet_jax.runs.workdir import Workdir
+from unet_jax.inference import programs
+from unet_jax.inference.network import Network
+from unet_jax.inference.predictor import Predictor, average_thresholds
+from unet_jax.runs.choices import PostprocessChoice, read_postprocess, read_threshold
+from unet_jax.runs.workdir import Workdir, run_folders
+from unet_jax.scoring.components import Postprocess
 from unet_jax.training.checkpoints.store import Checkpoints
 
 
 @dataclass(frozen=True, eq=False)
-class Member:
-    """One trained network."""
+class TrainedRun:
+    """One run at one of its checkpoints."""
 
     workdir: Workdir
     config: Config
@@ -29,18 +31,120 @@ class Member:
     digest: str
     """SHA-256 over the checkpoint's files that were loaded."""
     variables: Any
+    """`params` and `batch_stats`, on the device."""
 
-    @classmethod
-    def open(cls, path: Path, checkpoint: str) -> "Member":
-        files = Workdir(path)
-        config = read_config(files.config)
-        if not files.checkpoints.is_dir():
-            raise UserError(f"{files.path} has no checkpoints; expected a run of at least one epoch. Train it first.")
-        with Checkpoints(files.checkpoints, read_only=True) as checkpoints:
-            step = _choose_step(checkpoints, checkpoint)
-            variables = checkpoints.restore_variables(step, like=abstract_variables(config.model))
-            digest = checkpoints.variables_digest(step)
-        return cls(files, config, load_split(files.split), step, digest, jax.device_put(variables))
+    def network(self) -> Network:
+        """Give the network as a predictor takes it, with the threshold chosen for this checkpoint."""
+        model, prep = self.config.model, self.config.preprocess
+        chosen, note = read_threshold(self.workdir), None
+        if chosen is None:
+            note = "none was chosen on validation"
+        elif chosen.checkpoint_step != self.step:
+            note = f"the one chosen on validation is for step {chosen.checkpoint_step}, not {self.step}"
+        return Network(
+            name=str(self.workdir.path),
+            size=self.split.size,
+            probabilities=functools.partial(programs.probabilities, model, prep, self.variables),
+            spread=functools.partial(programs.spread, model, prep, self.variables) if model.dropout else None,
+            step=self.step,
+            sha256=self.digest,
+            threshold=chosen.threshold if chosen and note is None else None,
+            threshold_note=note,
+            fixed_max=self.split.intensity_max if prep.kind == "fixed" else None,
+        )
+
+    def postprocess(self) -> PostprocessChoice:
+        """Read the post-processing chosen for this checkpoint; UserError if there is none."""
+        chosen = read_postprocess(self.workdir)
+        if chosen is None or chosen.checkpoint_step != self.step:
+            raise UserError(
+                f"{self.workdir.path} has no post-processing chosen for step {self.step}. "
+                f"Run `python -m unet_jax.eval --workdir {self.workdir.path} --split val` first."
+            )
+        return chosen
+
+
+def open_run(path: Path, checkpoint: str = "best") -> TrainedRun:
+    """Load the network of a workdir.
+
+    Args:
+        path: what `unet_jax.train` wrote.
+        checkpoint: `best` (highest validation IoU), `latest`, or the number of a step.
+
+    Raises:
+        UserError: no run, no such checkpoint, or a damaged one.
+    """
+    workdir = Workdir(path)
+    config = read_config(workdir.config)
+    if not workdir.checkpoints.is_dir():
+        raise UserError(f"{path} has no checkpoints; expected a run of at least one epoch. Train it first.")
+    with Checkpoints(workdir.checkpoints, read_only=True) as checkpoints:
+        step = _choose_step(checkpoints, checkpoint)
+        variables = checkpoints.restore_variables(step, like=programs.abstract_variables(config.model))
+        digest = checkpoints.variables_digest(step)
+    return TrainedRun(workdir, config, load_split(workdir.split), step, digest, jax.device_put(variables))
+
+
+def open_runs(workdirs: Sequence[str | Path], checkpoint: str = "best") -> list[TrainedRun]:
+    """Load the networks of workdirs; a folder that `unet_jax.crossval` wrote stands for its folds.
+
+    Args:
+        workdirs: at least one.
+        checkpoint: as in `open_run`.
+
+    Raises:
+        UserError: as `open_run`.
+    """
+    return [open_run(folder, checkpoint) for path in workdirs for folder in run_folders(Path(path))]
+
+
+def least_postprocess(runs: Sequence[TrainedRun]) -> Postprocess:
+    """Combine the post-processing chosen for several runs: the least that any of them asks for.
+
+    Raises:
+        UserError: none was chosen for one of them.
+    """
+    choices = [run.postprocess() for run in runs]
+    return Postprocess(min(c.min_pixels for c in choices), all(c.fill_holes for c in choices))
+
+
+def open_predictor(
+    workdirs: str | Path | Sequence[str | Path],
+    *,
+    checkpoint: str = "best",
+    threshold: float | None = None,
+    tta: bool = False,
+    postprocess: bool = False,
+    uncertainty: bool = False,
+    dropout_samples: int = 16,
+) -> Predictor:
+    """Load the network of a run, or those of several, ready for use.
+
+    Args:
+        workdirs: one, or several to be averaged, as in `open_runs`.
+        checkpoint: as in `open_run`.
+        threshold: in (0, 1); None for the one that was chosen on validation for this checkpoint, else 0.5. Of several
+            networks their mean.
+        tta: average the probabilities of a slice and of its mirror image.
+        postprocess: clean masks as was found best on validation (`Postprocess`).
+        uncertainty, dropout_samples: as in `Predictor`.
+
+    Raises:
+        UserError: as `open_runs`, a threshold out of range, networks of different sizes, no post-processing chosen
+            yet, or no dropout to sample.
+    """
+    runs = open_runs([workdirs] if isinstance(workdirs, str | Path) else workdirs, checkpoint)
+    networks = [run.network() for run in runs]
+    value, note = average_thresholds(networks) if threshold is None else (threshold, None)
+    return Predictor(
+        networks,
+        value,
+        note,
+        postprocess=least_postprocess(runs) if postprocess else None,
+        tta=tta,
+        uncertainty=uncertainty,
+        dropout_samples=dropout_samples,
+    )
 
 
 def load(
@@ -50,46 +154,17 @@ def load(
     tta: bool = False,
     postprocess: bool = False,
 ) -> Predictor:
-    """A trained network for use in a program or a notebook: `unet_jax.load("runs/a").predict(image)`.
+    """Load a trained network for a program or a notebook: `unet_jax.load("runs/a").predict(image)`.
 
     Args:
-        workdirs: one run, or several to be averaged. The rest as in `Predictor.open`.
+        workdirs: one run, or several to be averaged. The rest as in `open_predictor`.
 
     Raises:
-        UserError: as `Predictor.open`.
+        UserError: as `open_predictor`.
     """
     if not workdirs:
         raise UserError("load() was given no workdir; expected at least one that `unet_jax.train` wrote.")
-    paths = [Path(w) for w in workdirs]
-    return Predictor.open(paths, checkpoint=checkpoint, threshold=threshold, tta=tta, postprocess=postprocess)
-
-
-def _threshold(members: Sequence[Member], given: float | None) -> tuple[float, str | None]:
-    if given is not None:
-        return given, None
-    values, notes = [], []
-    for member in members:
-        chosen = read_threshold(member.workdir)
-        if chosen is None:
-            note = "none was chosen on validation"
-        elif chosen["checkpoint_step"] != member.step:
-            note = f"the one chosen on validation is for step {chosen['checkpoint_step']}, not {member.step}"
-        else:
-            values.append(chosen["threshold"])
-            continue
-        values.append(DEFAULT_THRESHOLD)
-        notes.append(note if len(members) == 1 else f"{member.workdir.path}: {note}")
-    return float(np.mean(values)), "; ".join(notes) or None
-
-
-def _chosen_postprocess(member: Member) -> Mapping[str, Any]:
-    chosen = read_postprocess(member.workdir)
-    if chosen is None or chosen["checkpoint_step"] != member.step:
-        raise UserError(
-            f"{member.workdir.path} has no post-processing chosen for step {member.step}. "
-            f"Run `python -m unet_jax.eval --workdir {member.workdir.path} --split val` first."
-        )
-    return chosen
+    return open_predictor(workdirs, checkpoint=checkpoint, threshold=threshold, tta=tta, postprocess=postprocess)
 
 
 def _choose_step(checkpoints: Checkpoints, wanted: str) -> int:

@@ -1,34 +1,33 @@
-"""A predictor's probabilities of a converted dataset's slices."""
+"""Probabilities predicted of a converted dataset's slices."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
-from tqdm import tqdm
 
 from unet_jax.data.converted.arrays import Arrays
 from unet_jax.imaging.resize import from_network
 from unet_jax.inference.predictor import Predictor
+from unet_jax.shared.progress import track
 
 Rows = Int64[np.ndarray, " n"]
 
 
 @dataclass(frozen=True, eq=False)
 class Predicted:
-    """Slices of a dataset, and a predictor's probabilities of them at the network's size."""
+    """Slices of a dataset, and the probabilities that were predicted of them at the network's size."""
 
-    predictor: Predictor
     arrays: Arrays
     rows: Rows
     probs: Float32[np.ndarray, "n size size"]
 
     def native_probs(self, i: int) -> Float32[np.ndarray, "h w"]:
-        """Of the i-th of the slices, at its own size."""
+        """Probabilities of the i-th of the slices at its own size."""
         row = self.rows[i]
         return from_network(self.probs[i], (int(self.arrays.heights[row]), int(self.arrays.widths[row])))
 
     def native_mask(self, i: int) -> Bool[np.ndarray, "h w"]:
-        """The true tumour of the i-th of the slices."""
+        """True tumour of the i-th of the slices."""
         return self.arrays.native_mask(int(self.rows[i])) > 0
 
 
@@ -36,7 +35,6 @@ def predict_rows(predictor: Predictor, arrays: Arrays, rows: Rows, what: str) ->
     """Run the network over rows of a dataset; `what` names the work on the progress bar."""
     probs = np.zeros((len(rows), arrays.size, arrays.size), np.float32)
     stream = predictor.stream_network(arrays.network_slice(int(row)) for row in rows)
-    # disable=None: a bar on a terminal, nothing elsewhere.
-    for i, predicted in enumerate(tqdm(stream, what, len(rows), unit="slice", leave=False, disable=None)):
+    for i, predicted in enumerate(track(stream, len(rows), what)):
         probs[i] = predicted.probs
-    return Predicted(predictor, arrays, rows, probs)
+    return Predicted(arrays, rows, probs)

@@ -5,9 +5,11 @@ import os
 from typing import Any
 
 from unet_jax.config import UserError
-from unet_jax.runs.records import Record
 from unet_jax.runs.workdir import Workdir
 from unet_jax.shared.files import write_text
+
+Record = dict[str, Any]
+"""A line of metrics.jsonl."""
 
 
 def best_record(records: list[Record]) -> Record | None:
@@ -16,10 +18,6 @@ def best_record(records: list[Record]) -> Record | None:
     The latest, so that a run whose IoU stays at zero for a while is not judged by its first epoch.
     """
     return max(records, key=lambda r: (r["val"]["micro_iou"], r["epoch"]), default=None)
-
-
-Record = dict[str, Any]
-"""A line of metrics.jsonl."""
 
 
 def read_records(workdir: Workdir) -> list[Record]:

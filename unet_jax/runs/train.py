@@ -7,13 +7,15 @@ from pathlib import Path
 from unet_jax.config import Config
 from unet_jax.data.converted.arrays import Arrays
 from unet_jax.data.splits import Split
+from unet_jax.inference.network import DEFAULT_THRESHOLD
 from unet_jax.inference.predictor import Predictor
 from unet_jax.models.network import check_size
 from unet_jax.reporting.figures import history_png
-from unet_jax.runs.choices import read_postprocess, settle_choices
-from unet_jax.runs.evaluate import draw_gallery, score
+from unet_jax.runs.choices import Threshold, read_postprocess
+from unet_jax.runs.evaluate import Part, draw_gallery, ensure_choices, score
 from unet_jax.runs.fit import fit
 from unet_jax.runs.interrupts import Interrupts
+from unet_jax.runs.networks import open_run
 from unet_jax.runs.opening import Say, lock, open_data, open_split, settle_config, store_absolute
 from unet_jax.runs.predicted import predict_rows
 from unet_jax.runs.records import Record, best_record
@@ -29,8 +31,8 @@ class Finished:
     """All lines of metrics.jsonl."""
     best: Record
     """The epoch whose checkpoint is used."""
-    chosen: Record
-    """threshold.json."""
+    threshold: Threshold
+    """The threshold chosen on validation."""
     size: int
     """Side of the network's input in pixels."""
     was_finished: bool
@@ -69,16 +71,19 @@ def _train(
     if interrupts.received:
         return None
     # Of several processes each does the rest by itself, which takes no longer, and the first one writes.
-    predictor, predicted = Predictor.open(workdir.path), None
-    chosen_already = predictor.threshold_note is None and read_postprocess(workdir) is not None
+    run, predicted = open_run(workdir.path), None
+    network = run.network()
+    chosen_already = network.threshold is not None and read_postprocess(workdir) is not None
     if not (fitted.was_finished and chosen_already and workdir.gallery.exists()):
+        predictor = Predictor([network], DEFAULT_THRESHOLD)
         predicted = predict_rows(predictor, arrays, split.rows(arrays, "val"), "validation")
-    chosen = settle_choices(predictor, arrays, predicted=predicted, store=is_first())
+    threshold = ensure_choices(run, arrays, predicted=predicted, store=is_first()).threshold
     if predicted is not None and is_first():
-        draw_gallery(score([predicted], spacing=None, tolerance=1.0), workdir.gallery)
+        part = Part(Predictor([network], threshold.threshold), predicted)
+        draw_gallery(score([part], spacing=None, tolerance=1.0), workdir.gallery)
     best = best_record(fitted.records)
     assert best is not None, "a finished run has records"
-    return Finished(fitted.records, best, chosen, arrays.size, fitted.was_finished)
+    return Finished(fitted.records, best, threshold, arrays.size, fitted.was_finished)
 
 
 def _silent(line: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 from unet_jax.config import Config, PhantomConfig, SplitConfig, UserError, preset, read_config, to_json
 from unet_jax.data.converted.arrays import Arrays
 from unet_jax.data.splits import load_split, make_split
-from unet_jax.runs import workdir as module
+from unet_jax.runs import opening
 from unet_jax.runs.opening import check_digest, open_data, open_split, settle_config, store_absolute
 from unet_jax.runs.records import append_record, cut_records, read_records
 from unet_jax.runs.workdir import Workdir
@@ -215,7 +215,7 @@ def test_check_digest():
 
 
 def test_the_phantom_is_made_once_and_leaves_nothing_else(workdir, monkeypatch, capsys):
-    monkeypatch.setattr(module, "PhantomConfig", lambda: PhantomConfig(patients=1))
+    monkeypatch.setattr(opening, "PhantomConfig", lambda: PhantomConfig(patients=1))
     settle_config(workdir, Config())
     lines = []
     arrays = open_data(workdir, Config(), lines.append)
@@ -314,9 +314,9 @@ def test_a_failing_write_leaves_what_was_there(tmp_path, monkeypatch, old, fails
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(*(os, "fsync", full) if fails == "fsync" else (Path, "replace", full))
+    monkeypatch.setattr(*(os, "fsync", full) if fails == "fsync" else (os, "replace", full))
     with pytest.raises(OSError, match="No space left"):
-        write_text(path, "new")
+        write_text(path, "new", durable=True)
     assert (path.read_text() if path.exists() else None) == old
 
 
@@ -327,7 +327,7 @@ def test_a_failing_write_does_not_stop_the_next_one(tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", full)
         with pytest.raises(OSError, match="No space left"):
-            write_text(tmp_path / "a.json", "a longer text")
+            write_text(tmp_path / "a.json", "a longer text", durable=True)
     write_text(tmp_path / "a.json", "short")
     assert (tmp_path / "a.json").read_text() == "short"
 

@@ -14,7 +14,7 @@ from unet_jax.data.converted.arrays import open_arrays
 from unet_jax.data.converted.build import build
 from unet_jax.data.splits import load_split
 from unet_jax.imaging.resize import from_network
-from unet_jax.inference.predictor import Predictor
+from unet_jax.runs.networks import open_predictor
 from unet_jax.scoring.components import CHOICES, Postprocess, postprocess
 
 
@@ -28,7 +28,7 @@ def summary(workdir, split):
 
 def test_scores_agree_with_scikit_learn(trained, tiny_data):
     assert evaluate(trained, "--split", "test") == 0
-    arrays, split, predictor = open_arrays(tiny_data), load_split(trained / "split.json"), Predictor.open(trained)
+    arrays, split, predictor = open_arrays(tiny_data), load_split(trained / "split.json"), open_predictor(trained)
     rows = [int(r) for r in split.rows(arrays, "test")]
     slices = [arrays.network_slice(r) for r in rows]
     truth, pred, native_truth, native_pred = [], [], [], []
@@ -139,7 +139,7 @@ def test_post_processing_is_chosen_on_validation_and_stored(trained, tiny_data, 
     evaluate(workdir, "--split", "val", "--postprocess")
     chosen = json.loads((workdir / "postprocess.json").read_text())
     assert chosen == stored
-    arrays, split, predictor = open_arrays(tiny_data), load_split(workdir / "split.json"), Predictor.open(workdir)
+    arrays, split, predictor = open_arrays(tiny_data), load_split(workdir / "split.json"), open_predictor(workdir)
     rows = [int(r) for r in split.rows(arrays, "val")]
     masks = [arrays.native_mask(r) > 0 for r in rows]
     preds = [

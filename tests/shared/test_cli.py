@@ -58,7 +58,7 @@ def test_a_defect_is_not_swallowed(error):
 
 def started(body):
     """A process that runs a door with this body."""
-    code = f"from unet_jax import cli\nfrom unet_jax.config import UserError\ndef main():\n{body}\ncli.run(main)\n"
+    code = f"from unet_jax.shared import cli\nfrom unet_jax.config import UserError\ndef main():\n{body}\ncli.run(main)\n"
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
 
 
