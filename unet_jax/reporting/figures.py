@@ -126,31 +126,19 @@ def reliability_figure(calibration: Mapping[str, Any]) -> Figure:
     """
     bins = calibration["bins"]
     filled = [b for b in bins if b["pixels"]]
+    means, fractions = [b["mean_probability"] for b in filled], [b["fraction_tumor"] for b in filled]
+    lows, widths = [b["low"] for b in bins], [b["high"] - b["low"] for b in bins]
     with _new_figure(7.0, 4.5) as figure:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         upper.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="perfect calibration")
-        upper.plot(
-            [b["mean_probability"] for b in filled],
-            [b["fraction_tumor"] for b in filled],
-            color=BLUE,
-            marker="o",
-            markersize=4,
-            label="network",
-        )
+        upper.plot(means, fractions, color=BLUE, marker="o", markersize=4, label="network")
         upper.set_xlim(0, 1)
         upper.set_ylim(0, 1)
         upper.set_ylabel("Fraction that is tumour")
         upper.set_title("Reliability of the probabilities")
         upper.legend(loc="upper left")
-        lower.bar(
-            [b["low"] for b in bins],
-            [b["pixels"] for b in bins],
-            width=[b["high"] - b["low"] for b in bins],
-            align="edge",
-            color=BLUE,
-            edgecolor="white",
-            linewidth=0.5,
-        )
+        pixels = [b["pixels"] for b in bins]
+        lower.bar(lows, pixels, widths, align="edge", color=BLUE, edgecolor="white", linewidth=0.5)
         if filled:  # a logarithmic axis of nothing has no limits
             lower.set_yscale("log")
         lower.set_ylabel("Pixels")
@@ -245,21 +233,12 @@ def _series(records: Sequence[dict[str, Any]], part: str, name: str) -> np.ndarr
 def _mark(axes: Axes, x: float, y: float, label: str) -> None:
     """Mark the chosen point by a star, and by a line down to its place on the axis."""
     axes.axvline(x, color=GREY, linestyle="--", linewidth=1, zorder=1)
-    axes.plot(
-        [x],
-        [y],
-        marker="*",
-        markersize=15,
-        linestyle="none",
-        color=VERMILLION,
-        markeredgecolor="black",
-        markeredgewidth=0.8,
-        label=label,
-        zorder=4,
-    )
+    edge: dict[str, Any] = {"markeredgecolor": "black", "markeredgewidth": 0.8}
+    axes.plot([x], [y], "*", color=VERMILLION, markersize=15, label=label, zorder=4, **edge)
 
 
 def _add_learning_rate(axes: Axes, epochs: Sequence[int], rates: Sequence[float]) -> Line2D:
+    """Plot the learning rate on a scale of its own, to the right."""
     right = axes.twinx()
     mark = "." if len(rates) == 1 else ""
     (line,) = right.plot(epochs, rates, color=GREY, linestyle=":", linewidth=1.3, marker=mark, label="learning rate")

@@ -1,4 +1,4 @@
-"""Scored slices: counts, distances and tumours of each, rows of tables, figures of many. On the host, float64."""
+"""Scored slices: counts, distances and tumours of each, rows of tables, figures of many. NumPy, float64."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -33,13 +33,13 @@ COUNT_MEASURES: dict[str, Callable[[Counts], Any]] = {
     "specificity": specificity,
     "volumetric_similarity": volumetric_similarity,
 }
-"""What a slice's counts give."""
+"""Measures that are made of a slice's counts."""
 
 SURFACE_MEASURES = ("hd95", "assd", "nsd")
-"""What a slice's outlines give."""
+"""Measures that are made of a slice's outlines."""
 
 MEASURES = tuple(name for name in (*COUNT_MEASURES, *SURFACE_MEASURES) if name != "pixel_accuracy")
-"""Measures of a slice that EMPTY_RULE holds for."""
+"""Measures of a slice that follow EMPTY_RULE."""
 
 _FIRST = ("iou", "dice", "pixel_accuracy")
 """The measures of a slice that stand first in a row."""
@@ -62,7 +62,7 @@ FIGURES = (
     "micro_sensitivity",
     "micro_specificity",
 )
-"""What is reported of some slices. micro_* and pixel_accuracy are pooled over their pixels; missed is the part of the
+"""Figures reported of some slices. micro_* and pixel_accuracy are pooled over their pixels; missed is the part of the
 slices with a tumour of which no pixel is predicted; the others are means of the slices' own scores."""
 
 
@@ -71,6 +71,7 @@ class SliceScore:
     """One scored slice."""
 
     slice: int
+    """Number of the slice."""
     pid: str
     """Patient."""
     tumor: str
@@ -128,7 +129,7 @@ def score_slice(
 
 
 def slice_rows(scores: Iterable[SliceScore]) -> list[dict[str, Any]]:
-    """The rows of `slices.csv`: the scores of each slice.
+    """Make the rows of `slices.csv`: the scores of each slice.
 
     Args:
         scores: in any order.
@@ -162,7 +163,7 @@ def slice_rows(scores: Iterable[SliceScore]) -> list[dict[str, Any]]:
 
 
 def patient_rows(scores: Iterable[SliceScore]) -> list[dict[str, Any]]:
-    """The rows of `patients.csv`: the scores of each patient, pooled and averaged over the patient's slices.
+    """Make the rows of `patients.csv`: the scores of each patient, pooled and averaged over the patient's slices.
 
     Args:
         scores: in any order.
@@ -196,7 +197,7 @@ def patient_rows(scores: Iterable[SliceScore]) -> list[dict[str, Any]]:
 
 
 def slice_columns(scores: Sequence[SliceScore], resolution: str) -> dict[str, Float64[np.ndarray, " n"]]:
-    """What is summed over slices: every figure is a ratio of such sums.
+    """Give what is summed over slices: every figure is a ratio of such sums.
 
     Args:
         scores: at least one.
@@ -222,7 +223,7 @@ def slice_columns(scores: Sequence[SliceScore], resolution: str) -> dict[str, Fl
 
 
 def figures_of(sums: dict[str, Any]) -> dict[str, Any]:
-    """FIGURES of some slices.
+    """Compute FIGURES of some slices.
 
     Args:
         sums: of what `slice_columns` gives, over at least one slice; of any shape, for many samples at a time.
