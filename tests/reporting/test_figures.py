@@ -109,7 +109,7 @@ def test_history_of_one_epoch_shows_points():
 
 
 def test_threshold_marks_the_one_in_use_with_its_value():
-    (axes,) = threshold_figure([0.25, 0.5, 0.75], np.array([0.4, 0.625, 0.5]), 0.5).axes
+    (axes,) = threshold_figure([0.25, 0.5, 0.75], [0.4, 0.625, 0.5], 0.5).axes
     assert [v.tolist() for v in line(axes, "validation")] == [[0.25, 0.5, 0.75], [0.4, 0.625, 0.5]]
     assert [v.tolist() for v in line(axes, "chosen")] == [[0.5], [0.625]]
     assert axes.get_title() == "Threshold 0.5 gives micro-IoU 0.625 on validation"

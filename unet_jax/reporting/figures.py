@@ -13,7 +13,6 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from jaxtyping import Float64
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -87,9 +86,7 @@ def history_figure(records: Sequence[dict[str, Any]]) -> Figure:
     return figure
 
 
-def threshold_figure(
-    thresholds: Sequence[float], ious: Sequence[float] | Float64[np.ndarray, " t"], chosen: float
-) -> Figure:
+def threshold_figure(thresholds: Sequence[float], ious: Sequence[float], chosen: float) -> Figure:
     """Plot the micro-IoU on validation over thresholds, the one in use marked with its value.
 
     Args:
@@ -192,9 +189,7 @@ def history_png(records: Sequence[dict[str, Any]], path: Path) -> None:
     write_png(history_figure(records), path, dpi=120)
 
 
-def threshold_png(
-    thresholds: Sequence[float], ious: Sequence[float] | Float64[np.ndarray, " t"], chosen: float, path: Path
-) -> None:
+def threshold_png(thresholds: Sequence[float], ious: Sequence[float], chosen: float, path: Path) -> None:
     """Write `threshold_figure` to `path` as PNG."""
     write_png(threshold_figure(thresholds, ious, chosen), path, dpi=120)
 

@@ -60,17 +60,16 @@ def calibration_summary(counts: Float64[np.ndarray, "bins 3"]) -> dict[str, Any]
         and bins, each with low, high, pixels, mean_probability, fraction_tumor. A figure of no pixels is None.
     """
     n = len(counts)
-    bins = []
-    for i, (pixels, probability, tumor) in enumerate(counts.tolist()):
-        bins.append(
-            {
-                "low": i / n,
-                "high": (i + 1) / n,
-                "pixels": int(pixels),
-                "mean_probability": probability / pixels if pixels else None,
-                "fraction_tumor": tumor / pixels if pixels else None,
-            }
-        )
+    bins = [
+        {
+            "low": i / n,
+            "high": (i + 1) / n,
+            "pixels": int(pixels),
+            "mean_probability": probability / pixels if pixels else None,
+            "fraction_tumor": tumor / pixels if pixels else None,
+        }
+        for i, (pixels, probability, tumor) in enumerate(counts.tolist())
+    ]
     candidates = np.arange(n) / n >= CANDIDATE
     return {"ece": _error(counts), "ece_candidates": _error(counts[candidates]), "bins": bins}
 

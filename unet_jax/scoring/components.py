@@ -140,11 +140,7 @@ def best_postprocess(counts: Mapping[Postprocess, Int64[np.ndarray, " 4"]]) -> P
     Returns:
         The best of them.
     """
-
-    def rank(how: Postprocess) -> tuple[float, int, bool]:
-        return -float(iou(Counts(*counts[how]))), how.min_pixels, how.fill_holes
-
-    return min(counts, key=rank)
+    return min(counts, key=lambda how: (-iou(Counts(*counts[how])), how.min_pixels, how.fill_holes))
 
 
 def _components(mask: Bool[np.ndarray, "h w"]) -> tuple[Int32[np.ndarray, "h w"], Int64[np.ndarray, " n"]]:

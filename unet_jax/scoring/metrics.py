@@ -18,6 +18,9 @@ EMPTY_RULE = (
 worse than the empty one, so that a missed tumour cannot improve an average. Pooled counts follow it as if they were one
 slice."""
 
+_ON_HOST = int | float | np.generic | np.ndarray
+"""Numbers that scores of float64 are made of; of others, a device's arrays, float32."""
+
 
 class Counts(NamedTuple):
     """Pixels by truth and prediction, one number or an array of each; `a + b` merges, field by field."""
@@ -97,11 +100,10 @@ def dice(counts: Counts) -> Any:
     """Dice coefficient (F1 score): 2 TP / (2 TP + FP + FN).
 
     Args:
-        counts: of any shape; JAX, NumPy or Python numbers.
+        counts: as for `iou`.
 
     Returns:
-        In [0, 1], of the counts' shape; float32 for JAX arrays, else float64. 1 where both masks are empty, and so 0
-        where one is.
+        As `iou`.
     """
     tp, fp, fn, _ = _floats(counts)
     return _ratio(2 * tp, 2 * tp + fp + fn)
@@ -111,10 +113,10 @@ def pixel_accuracy(counts: Counts) -> Any:
     """Fraction of the pixels that are predicted right: (TP + TN) / (TP + FP + FN + TN).
 
     Args:
-        counts: of any shape; JAX, NumPy or Python numbers.
+        counts: as for `iou`.
 
     Returns:
-        In [0, 1], of the counts' shape; float32 for JAX arrays, else float64. 1 where there are no pixels.
+        In [0, 1], of the counts' shape and type as `iou`. 1 where there are no pixels.
     """
     tp, fp, fn, tn = _floats(counts)
     return _ratio(tp + tn, tp + fp + fn + tn)
@@ -124,11 +126,10 @@ def precision(counts: Counts) -> Any:
     """Fraction of the predicted tumour that is tumour (positive predictive value): TP / (TP + FP).
 
     Args:
-        counts: of any shape; JAX, NumPy or Python numbers.
+        counts: as for `iou`.
 
     Returns:
-        In [0, 1], of the counts' shape; float32 for JAX arrays, else float64. By EMPTY_RULE 0, not 0 / 0, for an
-        empty prediction of a tumour.
+        As `iou`; by EMPTY_RULE 0, not 0 / 0, for an empty prediction of a tumour.
     """
     tp, fp, fn, _ = _floats(counts)
     return _ratio(tp, tp + fp) * _both_or_neither(tp, fp, fn)
@@ -138,11 +139,10 @@ def sensitivity(counts: Counts) -> Any:
     """Fraction of the tumour that is predicted (recall): TP / (TP + FN).
 
     Args:
-        counts: of any shape; JAX, NumPy or Python numbers.
+        counts: as for `iou`.
 
     Returns:
-        In [0, 1], of the counts' shape; float32 for JAX arrays, else float64. By EMPTY_RULE 0, not 0 / 0, for a
-        prediction where there is no tumour.
+        As `iou`; by EMPTY_RULE 0, not 0 / 0, for a prediction where there is no tumour.
     """
     tp, fp, fn, _ = _floats(counts)
     return _ratio(tp, tp + fn) * _both_or_neither(tp, fp, fn)
@@ -154,10 +154,10 @@ def specificity(counts: Counts) -> Any:
     Without that exception, which is EMPTY_RULE's, an empty prediction would have the best specificity there is.
 
     Args:
-        counts: of any shape; JAX, NumPy or Python numbers.
+        counts: as for `iou`.
 
     Returns:
-        In [0, 1], of the counts' shape; float32 for JAX arrays, else float64. 1 where all is tumour.
+        As `iou`, but 1 where all is tumour.
     """
     tp, fp, fn, tn = _floats(counts)
     return _ratio(tn, tn + fp) * _both_or_neither(tp, fp, fn)
@@ -169,11 +169,10 @@ def volumetric_similarity(counts: Counts) -> Any:
     Taha and Hanbury, BMC Medical Imaging 15:29, 2015.
 
     Args:
-        counts: of any shape; JAX, NumPy or Python numbers.
+        counts: as for `iou`.
 
     Returns:
-        In [0, 1], of the counts' shape; float32 for JAX arrays, else float64. 1 where both masks are empty, and so 0
-        where one is.
+        As `iou`.
     """
     tp, fp, fn, _ = _floats(counts)
     total = 2 * tp + fp + fn
@@ -181,14 +180,8 @@ def volumetric_similarity(counts: Counts) -> Any:
 
 
 def _floats(counts: Counts) -> Counts:
-    """The counts as floats, before any sum is made of them: 2 TP may not fit their type."""
-    return Counts(*(_float(number) for number in counts))
-
-
-def _float(number: Any) -> Any:
-    """float64 from what the host has, float32 from a device's array."""
-    on_host = isinstance(number, int | float | np.generic | np.ndarray)
-    return np.float64(number) if on_host else number.astype(np.float32)
+    """Make floats of the counts before any sum is made of them: 2 TP may not fit their type."""
+    return Counts(*(np.float64(n) if isinstance(n, _ON_HOST) else n.astype(np.float32) for n in counts))
 
 
 def _both_or_neither(tp: Any, fp: Any, fn: Any) -> Any:

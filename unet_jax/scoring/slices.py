@@ -25,13 +25,8 @@ from unet_jax.scoring.surface import SurfaceScore, surface_scores
 RESOLUTIONS = ("network", "native")
 
 COUNT_MEASURES: dict[str, Callable[[Counts], Any]] = {
-    "iou": iou,
-    "dice": dice,
-    "pixel_accuracy": pixel_accuracy,
-    "precision": precision,
-    "sensitivity": sensitivity,
-    "specificity": specificity,
-    "volumetric_similarity": volumetric_similarity,
+    measure.__name__: measure
+    for measure in (iou, dice, pixel_accuracy, precision, sensitivity, specificity, volumetric_similarity)
 }
 """Measures that are made of a slice's counts."""
 
@@ -44,7 +39,7 @@ MEASURES = tuple(name for name in (*COUNT_MEASURES, *SURFACE_MEASURES) if name !
 _FIRST = ("iou", "dice", "pixel_accuracy")
 """The measures of a slice that stand first in a row."""
 
-_FURTHER = ("precision", "sensitivity", "specificity", "volumetric_similarity", *SURFACE_MEASURES)
+_FURTHER = tuple(name for name in MEASURES if name not in _FIRST)
 
 FIGURES = (
     "micro_iou",
@@ -206,18 +201,14 @@ def slice_columns(scores: Sequence[SliceScore], resolution: str) -> dict[str, Fl
     Returns:
         A value a slice of each measure, of the counts, of `with_tumor` and `missed` (0 or 1), and of `slices` (1).
     """
-    counts = [getattr(s, resolution) for s in scores]
-    tp, fp, fn, tn = np.array([(c.tp, c.fp, c.fn, c.tn) for c in counts], np.float64).T
+    counts = Counts(*np.array([getattr(s, resolution) for s in scores], np.float64).T)
     surfaces = [getattr(s, f"{resolution}_surface") for s in scores]
     return {
         "slices": np.ones(len(scores)),
-        "tp": tp,
-        "fp": fp,
-        "fn": fn,
-        "tn": tn,
-        "with_tumor": (tp + fn > 0).astype(np.float64),
-        "missed": ((tp == 0) & (fn > 0)).astype(np.float64),
-        **{name: measure(Counts(tp, fp, fn, tn)) for name, measure in COUNT_MEASURES.items()},
+        **counts._asdict(),
+        "with_tumor": (counts.tp + counts.fn > 0).astype(np.float64),
+        "missed": ((counts.tp == 0) & (counts.fn > 0)).astype(np.float64),
+        **{name: measure(counts) for name, measure in COUNT_MEASURES.items()},
         **{name: np.array([getattr(s, name) for s in surfaces], np.float64) for name in SURFACE_MEASURES},
     }
 
@@ -231,7 +222,7 @@ def figures_of(sums: dict[str, Any]) -> dict[str, Any]:
     Returns:
         Of that shape each; `missed` is NaN where no slice has a tumour.
     """
-    pooled = Counts(sums["tp"], sums["fp"], sums["fn"], sums["tn"])
+    pooled = Counts(*(sums[kind] for kind in Counts._fields))
     figures = {name: sums[name] / sums["slices"] for name in MEASURES}
     figures |= {f"mean_{name}": figures.pop(name) for name in ("iou", "dice")}
     figures |= {f"micro_{name}": measure(pooled) for name, measure in COUNT_MEASURES.items()}
