@@ -4,7 +4,6 @@ import base64
 import fnmatch
 import gc
 import hashlib
-import io
 import json
 import re
 import tomllib
@@ -15,7 +14,6 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
-from PIL import Image
 
 import unet_jax
 from tests.helpers.report import CALIBRATION, SCALARS, TUMORS, make_summary
@@ -233,10 +231,7 @@ def test_every_slice_is_embedded(tmp_path):
     pictures = list(make_pictures(rows))
     assert [e[1]["id"] for e in page.all("script", **{"class": "picture"})] == [f"p{p.slice}" for p in pictures]
     for picture in pictures:
-        record = script_json(page, id=f"p{picture.slice}")
-        assert record == picture_record(picture)
-        with Image.open(io.BytesIO(base64.b64decode(record["image"]))) as image:
-            np.testing.assert_array_equal(np.asarray(image), picture.image)
+        assert script_json(page, id=f"p{picture.slice}") == picture_record(picture)
 
 
 def test_every_row_is_embedded_with_its_measures(tmp_path):

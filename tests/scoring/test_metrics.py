@@ -62,13 +62,6 @@ def test_scores_by_hand():
     assert volumetric_similarity(counts) == 1 - 1 / 9
 
 
-def test_scores_per_slice_by_hand():
-    counts = count_per_slice(jnp.asarray(PRED), jnp.asarray(MASK))
-    np.testing.assert_allclose(iou(counts), [1 / 4, 1], rtol=1e-6)
-    np.testing.assert_allclose(dice(counts), [2 / 5, 1], rtol=1e-6)
-    np.testing.assert_allclose(pixel_accuracy(counts), [3 / 6, 1], rtol=1e-6)
-
-
 @pytest.mark.parametrize(
     ("score", "reference"),
     [
@@ -165,16 +158,12 @@ RULED = (iou, dice, precision, sensitivity, specificity, volumetric_similarity)
 
 
 @settings(deadline=None)
-@given(st.lists(with_tumor, min_size=1, max_size=5), st.data())
-def test_missing_a_tumor_never_improves_a_mean(slices, data):
-    missed = data.draw(st.sampled_from(range(len(slices))))
-    before = slices[missed]
+@given(with_tumor)
+def test_missing_a_tumor_never_improves_a_score(before):
     empty = Counts(tp=0, fp=0, fn=before.tp + before.fn, tn=before.tn + before.fp)
-    after = [empty if i == missed else c for i, c in enumerate(slices)]
     for score in RULED:
-        assert score(empty) == 0
-        assert np.mean([score(c) for c in after]) <= np.mean([score(c) for c in slices])
+        assert score(empty) == 0 <= score(before)
         if before.tp > 0 and not (score is specificity and before.tn == 0):
-            assert score(empty) < score(before)
+            assert score(before) > 0
     # Pixel accuracy is what the rule leaves out: an empty prediction beats one that is mostly wrong.
     assert (pixel_accuracy(empty) > pixel_accuracy(before)) == (before.fp > before.tp)

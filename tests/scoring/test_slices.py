@@ -100,11 +100,6 @@ def test_a_patient_of_two_tumor_types_names_both():
     assert [r["tumor"] for r in patient_rows(scores)] == ["glioma+pituitary"]
 
 
-def test_rows_do_not_depend_on_the_order_of_slices():
-    assert slice_rows(SCORES) == slice_rows(SCORES[::-1])
-    assert patient_rows(SCORES) == patient_rows(SCORES[::-1])
-
-
 def square(shape, top, left, side):
     mask = np.zeros(shape, bool)
     mask[top : top + side, left : left + side] = True

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from tests.helpers.scores import SCORES, glioma, scored
 from unet_jax.scoring.components import Detection
 from unet_jax.scoring.metrics import EMPTY_RULE, Counts
-from unet_jax.scoring.slices import FIGURES, MEASURES, slice_rows
+from unet_jax.scoring.slices import FIGURES, MEASURES, patient_rows, slice_rows
 from unet_jax.scoring.summary import summarize
 from unet_jax.scoring.surface import SurfaceScore
 from unet_jax.shared.files import write_csv, write_json
@@ -23,19 +24,8 @@ def summed_up(scores, **options):
 def test_summary_by_hand():
     summary = summed_up(SCORES, resamples=300)
     assert list(summary) == [
-        "split",
-        "n_slices",
-        "n_patients",
-        "threshold",
-        "mask_rule",
-        "distance_unit",
-        "spacing_mm",
-        "nsd_tolerance",
-        "empty_rule",
-        "bootstrap",
-        "detection",
-        "network",
-        "native",
+        *("split", "n_slices", "n_patients", "threshold", "mask_rule", "distance_unit", "spacing_mm", "nsd_tolerance"),
+        *("empty_rule", "bootstrap", "detection", "network", "native"),
     ]
     assert (summary["split"], summary["threshold"], summary["mask_rule"]) == ("test", 0.45, "area")
     assert (summary["n_slices"], summary["n_patients"]) == (3, 2)
@@ -180,17 +170,10 @@ def test_a_tumor_type_that_does_not_occur_has_no_scores():
 
 def test_no_slices_have_no_scores(tmp_path):
     summary = summed_up([])
-    assert (summary["n_slices"], summary["native"]["mean_dice"], summary["native"]["patients"]["hd95"]) == (
-        0,
-        None,
-        None,
-    )
-    assert summary["detection"] == {
-        "tumors": 0,
-        "found": None,
-        "found_half": None,
-        "false_components_per_slice": None,
-    }
+    native = summary["native"]
+    assert (summary["n_slices"], native["mean_dice"], native["patients"]["hd95"]) == (0, None, None)
+    nothing = dict.fromkeys(("found", "found_half", "false_components_per_slice"))
+    assert summary["detection"] == {"tumors": 0} | nothing
     write_json(tmp_path / "s.json", summary)
 
 
@@ -208,19 +191,12 @@ def test_distances_in_mm_are_said_to_be():
 
 def test_the_summary_does_not_depend_on_the_order_of_slices_or_the_kind_of_integers():
     turned = [
-        scored(
-            s.slice,
-            s.pid,
-            s.tumor,
-            *(Counts(*map(np.int64, (c.tp, c.fp, c.fn, c.tn))) for c in (s.network, s.native)),
-            s.network_surface,
-            s.native_surface,
-            s.detection,
-        )
+        replace(s, network=Counts(*map(np.int64, s.network)), native=Counts(*map(np.int64, s.native)))
         for s in reversed(SCORES)
     ]
     assert summed_up(SCORES) == summed_up(turned)
     assert slice_rows(SCORES) == slice_rows(turned)
+    assert patient_rows(SCORES) == patient_rows(turned)
 
 
 def test_a_long_pooled_sum_does_not_overflow():
