@@ -7,9 +7,14 @@ import pytest
 from sklearn.metrics import log_loss
 
 from unet_jax.config import LossConfig
-from unet_jax.training.losses.terms import loss_sums, loss_value
+from unet_jax.training.losses import loss_sums as term_sums
+from unet_jax.training.losses import loss_value, merge
 
 ONES = jnp.ones(2)
+
+
+def loss_sums(logits, target, valid, config=LossConfig()):  # noqa: B008  frozen
+    return term_sums(logits, target, valid, config)
 
 
 def logit(p):
@@ -45,7 +50,7 @@ def test_sums_of_two_batches_are_those_of_both():
     logits = jax.random.normal(key, (4, 3, 3, 2))
     target = jnp.float32(jax.random.bernoulli(key, 0.3, logits.shape))
     both = loss_sums(logits, target, jnp.ones(4))
-    parts = loss_sums(logits[:2], target[:2], ONES) + loss_sums(logits[2:], target[2:], ONES)
+    parts = merge(loss_sums(logits[:2], target[:2], ONES), loss_sums(logits[2:], target[2:], ONES))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), both, parts)
 
 

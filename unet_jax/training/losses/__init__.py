@@ -1,0 +1,6 @@
+"""Losses: a weighted sum of terms, each of sums that merge over batches."""
+
+from unet_jax.training.losses.table import TERMS, loss_sums, loss_value, merge
+from unet_jax.training.losses.term import Term
+
+__all__ = ["TERMS", "Term", "loss_sums", "loss_value", "merge"]
