@@ -1,3 +1,5 @@
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unet_jax.config import AugmentConfig
-from unet_jax.training.augment import augment_geometry
+from unet_jax.training.augment import augment_geometry, augment_intensity, table
 from unet_jax.training.augment.flip import mirror
 
 
@@ -46,3 +48,40 @@ def test_every_slice_is_itself_or_its_mirror_image_with_its_mask(seed, key):
     for before, after, mask in zip(images, np.asarray(got), np.asarray(got_masks), strict=True):
         assert np.array_equal(after, before) or np.array_equal(after, before[:, ::-1])
         np.testing.assert_array_equal(mask, after > 0)
+
+
+# The doors for further augmentations
+
+
+@dataclass(frozen=True)
+class ToyConfig(AugmentConfig):
+    upside_down: bool = True
+    gain: float = 0.2
+
+
+def upside_down(key, images, masks, config):
+    flip = jax.random.bernoulli(key, 0.5, (len(images), 1, 1))
+    return jnp.where(flip, images[:, ::-1], images), jnp.where(flip, masks[:, ::-1], masks)
+
+
+def gain(key, x, config):
+    return x * jax.random.uniform(key, (len(x), 1, 1, 1), minval=1 - config.gain, maxval=1 + config.gain)
+
+
+def test_toy_augmentations_are_functions_and_rows(monkeypatch):
+    key = jax.random.key(3)
+    images = jnp.arange(64 * 6, dtype=jnp.int16).reshape(64, 2, 3)
+    masks = (images % 2).astype(jnp.uint8)
+    plain, _ = augment_geometry(key, images, masks, AugmentConfig())
+    monkeypatch.setitem(table.GEOMETRY, "upside_down", upside_down)
+    monkeypatch.setitem(table.INTENSITY, "gain", gain)
+    got, got_masks = augment_geometry(key, images, masks, ToyConfig())
+    np.testing.assert_array_equal(got_masks, got % 2)
+    turned = np.asarray((got != plain).any((1, 2)))
+    assert 10 < turned.sum() < 54
+    # Rows exchanged and nothing else: the flip left and right draws as it did without the new one.
+    np.testing.assert_array_equal(np.asarray(got)[turned][:, ::-1], np.asarray(plain)[turned])
+    x = jnp.ones((64, 2, 2, 1))
+    factors = np.asarray(augment_intensity(key, x, ToyConfig()))[:, 0, 0, 0]
+    assert 0.8 <= factors.min() < 0.85 and 1.15 < factors.max() <= 1.2
+    np.testing.assert_array_equal(augment_intensity(key, x, ToyConfig(gain=0.0)), x)
