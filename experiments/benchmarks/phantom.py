@@ -9,7 +9,8 @@ from PIL import Image
 from unet_jax.config import Config, ModelConfig
 from unet_jax.data.arrays import Arrays, build
 from unet_jax.data.image_io import to_display
-from unet_jax.data.phantom import patient_slices, write_phantom
+from unet_jax.data.phantom import write_phantom
+from unet_jax.data.phantom.make import patient_slices
 from unet_jax.training.checkpoint import Checkpoints
 from unet_jax.training.steps import init_state, make_optimizer
 from unet_jax.workdir import Workdir, open_split, settle_config

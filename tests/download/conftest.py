@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from unet_jax.data.phantom_files import folds_bytes, slice_bytes
+from unet_jax.data.phantom.files import folds_bytes, slice_bytes
 
 
 def zipped(members: dict[str, bytes]) -> bytes:

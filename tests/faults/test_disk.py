@@ -13,7 +13,7 @@ import pytest
 
 from unet_jax import cli, convert
 from unet_jax.data import arrays, rows
-from unet_jax.data.phantom_files import slice_bytes
+from unet_jax.data.phantom.files import slice_bytes
 
 SLICES = 12
 

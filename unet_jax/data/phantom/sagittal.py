@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from unet_jax.data.phantom_draw import Drawing, curve, ellipse, grow, loop, normals
-from unet_jax.data.phantom_parts import (
+from unet_jax.data.phantom.anatomy import (
     AIR,
     BONE,
     CSF,
@@ -27,6 +26,7 @@ from unet_jax.data.phantom_parts import (
     trim,
     vessels,
 )
+from unet_jax.data.phantom.draw import Drawing, curve, ellipse, grow, loop, normals
 
 _MIDDLE = loop([(-0.48, 0.02), (-0.58, -0.06), (-0.62, -0.22), (-0.58, -0.44), (-0.38, -0.66), (-0.05, -0.77),
                 (0.3, -0.72), (0.56, -0.52), (0.69, -0.22), (0.66, 0.06), (0.52, 0.28), (0.36, 0.4), (0.24, 0.46),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from unet_jax.data.phantom_draw import Drawing, Number, Points, curve, ellipse, grow, normals
+from unet_jax.data.phantom.draw import Drawing, Number, Points, curve, ellipse, grow, normals
 
 Rng = np.random.Generator
 Box = tuple[Number, Number, Number, Number]

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from unet_jax.data.phantom_draw import Drawing, curve, ellipse, grow, loop, mirror, symmetric
-from unet_jax.data.phantom_parts import (
+from unet_jax.data.phantom.anatomy import (
     AIR,
     BONE,
     CSF,
@@ -29,6 +28,7 @@ from unet_jax.data.phantom_parts import (
     trim,
     vessels,
 )
+from unet_jax.data.phantom.draw import Drawing, curve, ellipse, grow, loop, mirror, symmetric
 
 _CAVITY = symmetric([(0, -0.63), (0.2, -0.6), (0.37, -0.44), (0.46, -0.2), (0.51, 0.08), (0.47, 0.32), (0.3, 0.54),
                      (0, 0.61)])  # fmt: skip

@@ -1,6 +1,6 @@
 """Embedded data: MRI-like slices of invented patients, made from a seed alone.
 
-The pictures imitate contrast-enhanced T1-weighted MRI: heads are drawn plane by plane in `phantom_axial` and its
+The pictures imitate contrast-enhanced T1-weighted MRI: heads are drawn plane by plane in `axial` and its
 neighbours, tumours grow here, and the scanner adds texture, an uneven coil, limited resolution and noise. Meningiomas
 are bright and smooth and sit broadly on the skull or the falx; gliomas are irregular, with an enhancing ring around a
 dark core and dark oedema about them; pituitary tumours are small and sit at the sella. Vessels, fat and choroid plexus
@@ -21,9 +21,10 @@ from scipy import ndimage
 from tqdm import tqdm
 
 from unet_jax.config import UserError
-from unet_jax.data import phantom_axial, phantom_coronal, phantom_files, phantom_sagittal
-from unet_jax.data.phantom_draw import SIDE, Drawing, Points, Pose, Scene, ellipse, fill_rule, grow, normals, paint
-from unet_jax.data.phantom_parts import CSF, View
+from unet_jax.data.phantom import axial, coronal, sagittal
+from unet_jax.data.phantom.anatomy import CSF, View
+from unet_jax.data.phantom.draw import SIDE, Drawing, Points, Pose, Scene, ellipse, fill_rule, grow, normals, paint
+from unet_jax.data.phantom.files import folds_bytes, slice_bytes, write_archive
 from unet_jax.data.workers import start_pool
 
 MENINGIOMA, GLIOMA, PITUITARY = 1, 2, 3
@@ -34,7 +35,7 @@ SMALL_EVERY = 10
 """One patient in so many was scanned at half the resolution."""
 PATIENTS_WORTH_A_PROCESS = 16
 
-VIEWS = phantom_axial.VIEWS | phantom_coronal.VIEWS | phantom_sagittal.VIEWS
+VIEWS = axial.VIEWS | coronal.VIEWS | sagittal.VIEWS
 """Planes and levels by name."""
 
 _VIEWS_OF = {
@@ -161,10 +162,10 @@ def write_phantom(out: Path, patients: int, seed: int, zip: bool = False) -> int
             files[-1].write_bytes(content)
             folds.append(k // 3 % FOLDS + 1)  # a fold gets all three types
     others = [out / "cvind.mat", out / "README.txt"]
-    others[0].write_bytes(phantom_files.folds_bytes(np.array(folds)))
+    others[0].write_bytes(folds_bytes(np.array(folds)))
     others[1].write_text(README)
     if zip:
-        phantom_files.write_archive(out / "figshare.zip", files, others)
+        write_archive(out / "figshare.zip", files, others)
     return len(files)
 
 
@@ -180,7 +181,7 @@ def _all_patients(seed: int, patients: int) -> Iterator[list[bytes]]:
 
 def _patient_files(seed: int, patient: int) -> list[bytes]:
     slices = patient_slices(seed, patient)
-    return [phantom_files.slice_bytes(s.image, s.mask, s.border, s.label, s.pid) for s in slices]
+    return [slice_bytes(s.image, s.mask, s.border, s.label, s.pid) for s in slices]
 
 
 def patient_slices(seed: int, patient: int) -> Iterator[PhantomSlice]:

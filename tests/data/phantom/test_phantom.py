@@ -17,8 +17,9 @@ from skimage.draw import polygon
 
 from unet_jax import cli, phantom
 from unet_jax.config import PhantomConfig, UserError
-from unet_jax.data.phantom import VIEWS, PhantomSlice, patient_slices, write_phantom
-from unet_jax.data.phantom_draw import ellipse, fill_rule, grow, loop
+from unet_jax.data.phantom import write_phantom
+from unet_jax.data.phantom.draw import ellipse, fill_rule, grow, loop
+from unet_jax.data.phantom.make import VIEWS, PhantomSlice, patient_slices
 
 PATIENTS = 4
 SEED = 7

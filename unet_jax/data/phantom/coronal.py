@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from unet_jax.data.phantom_draw import Drawing, curve, ellipse, grow, loop, mirror, symmetric
-from unet_jax.data.phantom_parts import (
+from unet_jax.data.phantom.anatomy import (
     AIR,
     BONE,
     CSF,
@@ -28,6 +27,7 @@ from unet_jax.data.phantom_parts import (
     trim,
     vessels,
 )
+from unet_jax.data.phantom.draw import Drawing, curve, ellipse, grow, loop, mirror, symmetric
 
 _CAVITY = symmetric([(0, -0.72), (0.24, -0.67), (0.42, -0.5), (0.51, -0.24), (0.5, 0.0), (0.42, 0.14), (0.27, 0.18),
                      (0.15, 0.13), (0.11, 0.07), (0, 0.05)])  # fmt: skip
