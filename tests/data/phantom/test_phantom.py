@@ -18,7 +18,7 @@ from skimage.draw import polygon
 from unet_jax import cli, phantom
 from unet_jax.config import PhantomConfig, UserError
 from unet_jax.data.phantom import write_phantom
-from unet_jax.data.phantom.draw import ellipse, fill_rule, grow, loop
+from unet_jax.data.phantom.draw import ellipse, grow
 from unet_jax.data.phantom.make import VIEWS, PhantomSlice, patient_slices
 
 PATIENTS = 4
@@ -214,20 +214,6 @@ def test_brightness_alone_does_not_find_the_tumors(cases: list[list[PhantomSlice
                 found = (x > low) & (x < high)
                 sums[low, high] += (found & s.mask).sum(), (found | s.mask).sum()
     assert max(tp / union for tp, union in sums.values()) < 0.3
-
-
-@pytest.mark.parametrize(
-    "points", [loop([(3.1, 4.2), (40.3, 9.1), (55.2, 44.4), (20.3, 30.1), (6.2, 50.3)]), ellipse(2.3, 30, 12, 25, 0.4)]
-)
-def test_fill_rule_is_even_odd(points: np.ndarray) -> None:
-    expected = np.zeros((60, 50), bool)
-    expected[polygon(points[:, 1], points[:, 0], expected.shape)] = True
-    mask = fill_rule(points, (60, 50))
-    assert mask.any() and np.array_equal(mask, expected)
-
-
-def test_fill_rule_outside_the_picture() -> None:
-    assert not fill_rule(ellipse(-30, 10, 5, 5), (20, 20)).any()
 
 
 def test_grow_moves_a_circle_outward() -> None:

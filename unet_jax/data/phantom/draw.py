@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Float, Float32
 from PIL import Image, ImageDraw
 
 Points = Float[np.ndarray, "_ 2"]
@@ -61,32 +61,6 @@ def normals(points: Points, closed: bool = True) -> Points:
 def grow(points: Points, by: Number | Float[np.ndarray, " n"]) -> Points:
     """A closed clockwise curve moved outward by `by` (inward if negative), one value or one a point."""
     return points + normals(points) * np.broadcast_to(by, len(points))[:, None]
-
-
-def fill_rule(points: Points, shape: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
-    """Pixels whose centre lies inside a polygon, by the even-odd rule.
-
-    Args:
-        points: corners (x, y) in pixels, counted from 0 at the centre of the first pixel.
-        shape: height and width of the result.
-
-    Returns:
-        Bool (h, w).
-    """
-    mask = np.zeros(shape, bool)
-    x0, y0 = np.clip(np.floor(points.min(0)), 0, None).astype(int)
-    x1, y1 = np.minimum(np.ceil(points.max(0)).astype(int) + 1, (shape[1], shape[0]))
-    if x1 <= x0 or y1 <= y0:
-        return mask
-    x, y = np.arange(x0, x1)[None, :], np.arange(y0, y1)
-    inside = np.zeros((y1 - y0, x1 - x0), bool)
-    for (ax, ay), (bx, by) in zip(points, np.roll(points, -1, 0), strict=True):
-        rows = np.flatnonzero((ay <= y) != (by <= y))
-        if rows.size:
-            crossing = ax + (y[rows] - ay) * (bx - ax) / (by - ay)
-            inside[rows] ^= x < crossing[:, None]
-    mask[y0:y1, x0:x1] = inside
-    return mask
 
 
 @dataclass(frozen=True)

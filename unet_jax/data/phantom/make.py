@@ -23,8 +23,9 @@ from tqdm import tqdm
 from unet_jax.config import UserError
 from unet_jax.data.phantom import axial, coronal, sagittal
 from unet_jax.data.phantom.anatomy import CSF, View
-from unet_jax.data.phantom.draw import SIDE, Drawing, Points, Pose, Scene, ellipse, fill_rule, grow, normals, paint
+from unet_jax.data.phantom.draw import SIDE, Drawing, Points, Pose, Scene, ellipse, grow, normals, paint
 from unet_jax.data.phantom.files import folds_bytes, slice_bytes, write_archive
+from unet_jax.data.polygon import fill_polygon
 from unet_jax.data.workers import start_pool
 
 MENINGIOMA, GLIOMA, PITUITARY = 1, 2, 3
@@ -210,7 +211,7 @@ def patient_slices(seed: int, patient: int) -> Iterator[PhantomSlice]:
                 raw = raw.reshape(SIDE // 2, 2, SIDE // 2, 2).mean((1, 3))
                 corners = (corners + 0.5) / 2 - 0.5
             border = np.round(corners + 1, 2)
-            mask = fill_rule(border - 1, (raw.shape[0], raw.shape[1]))
+            mask = fill_polygon(border - 1, (raw.shape[0], raw.shape[1]))
             yield PhantomSlice(np.round(raw).astype(np.int16), mask, border, label, pid, name)
 
 
