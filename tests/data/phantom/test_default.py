@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from unet_jax.config import PhantomConfig
-from unet_jax.data.phantom.make import VIEWS, PhantomSlice, patient_slices
+from unet_jax.data.phantom.heads import views
+from unet_jax.data.phantom.make import PhantomSlice, patient_slices
 
 SLICES = list(csv.DictReader(Path(__file__).with_name("default.csv").read_text().splitlines()))
 """Two neighbours of each of eight patients: every view and every type of tumour, one patient at half the resolution."""
@@ -46,5 +47,5 @@ def test_a_slice_is_what_it_was(row: dict[str, str], made: dict[tuple[str, str],
 
 
 def test_every_view_and_type_is_among_them() -> None:
-    assert {row["view"] for row in SLICES} == set(VIEWS)
+    assert {row["view"] for row in SLICES} == set(views())
     assert {row["label"] for row in SLICES} == {"1", "2", "3"}
