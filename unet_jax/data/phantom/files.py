@@ -40,7 +40,6 @@ def slice_bytes(
     Returns:
         The file. Its arrays are column-major, so that h5py sees them transposed.
     """
-
     codes = np.frombuffer(pid.encode("ascii"), np.uint8).astype(np.uint16)
     fields = {
         "PID": (codes[:, None], "char"),

@@ -110,8 +110,7 @@ def _axial_low(head: Anatomy, brain: Anatomy) -> None:
         half.strands((0.4, -0.55, 0.5, -0.45), np.pi / 2 - half.side * 0.4, 14)
     head.skull(0.05)
     head.add("orbital-fat", "medial-muscle", "lateral-muscle", "optic-nerve", "lateral-wall")
-    head.add("sclera", "vitreous", "lens")
-    head.add("nasal-mucosa", "ethmoid-cells", "sphenoid-sinus", "nasal-septum")
+    head.add("sclera", "vitreous", "lens", "nasal-mucosa", "ethmoid-cells", "sphenoid-sinus", "nasal-septum")
     head.trim()
     ear = [(0.6, -0.01), (0.67, -0.05), (0.705, 0.03), (0.665, 0.13), (0.6, 0.15)]
     for half in head.halves():

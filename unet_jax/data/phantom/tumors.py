@@ -55,13 +55,9 @@ class Tumor:
                 x, y = grow(view.cavity, -0.4 * flat * radius)[i]
                 nx, ny = normals(view.cavity)[i]
                 place, turn = (float(x), float(y)), float(np.arctan2(nx, -ny))  # its long axis along the skull
-        k = np.arange(modes)
-        # Rows (amplitude, phase, drift along z) of the outline's harmonics 2, 3, ...
-        self._lobes = (
-            rng.normal(0, rough, modes) / (1 + 0.25 * k),
-            rng.uniform(0, 6.3, modes),
-            rng.normal(0, 0.6, modes),
-        )
+        # Amplitude, phase, and drift along z of the outline's harmonics 2, 3, ...
+        amplitude = rng.normal(0, rough, modes) / (1 + 0.25 * np.arange(modes))
+        self._lobes = amplitude, rng.uniform(0, 6.3, modes), rng.normal(0, 0.6, modes)
         self._view, self._label, self._place, self._radius = view, label, np.array(place), radius
         self._flat, self._turn, self._core, self._brightness = flat, turn, core, brightness
         # A tumour at the falx ends there; the falx is too stiff to give way.
@@ -85,7 +81,7 @@ class Tumor:
         return pose.pixels(points)
 
     def swell(self, tissue: Picture, pose: Pose, extent: float) -> Picture:
-        """Darken the brain by the oedema around a glioma; another tumour leaves it alone."""
+        """Darken the brain by the oedema around a glioma; other tumours have none."""
         if self._label != GLIOMA:
             return tissue
         halo = paint([(pose.pixels(self._around(60, pose, 1.5 * extent, 0.9)), 255)])
