@@ -9,7 +9,8 @@ from PIL import Image
 from unet_jax.config import Config, ModelConfig
 from unet_jax.data.converted.arrays import Arrays
 from unet_jax.data.converted.build import build
-from unet_jax.data.phantom import patient_slices, write_phantom
+from unet_jax.data.phantom import write_phantom
+from unet_jax.data.phantom.make import patient_slices
 from unet_jax.imaging.display import to_display
 from unet_jax.runs.opening import check_config, open_split
 from unet_jax.runs.workdir import Workdir
