@@ -2,5 +2,3 @@
 
 from unet_jax.training.losses.table import TERMS, loss_sums, loss_value, merge
 from unet_jax.training.losses.term import Term
-
-__all__ = ["TERMS", "Term", "loss_sums", "loss_value", "merge"]
