@@ -1,4 +1,4 @@
-"""Variables and images to probabilities."""
+"""Compiled programs from variables and images to probabilities: the only jax of this room."""
 
 import functools
 from collections.abc import Callable
@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Shaped
 
 from unet_jax.config import ModelConfig, PreprocessConfig
@@ -18,7 +17,7 @@ from unet_jax.models.preprocess import preprocess
 
 @functools.cache
 def make_predict(model: ModelConfig, prep: PreprocessConfig, *, tta: bool = False) -> Callable[..., Any]:
-    """A jitted function `(variables, images, p1, p99) -> probabilities`, the same one for equal arguments.
+    """Compile `(variables, images, p1, p99) -> probabilities`, the same function for equal arguments.
 
     Its arguments: variables as `UNet.init` makes them; images (b, h, w) raw intensities at the network's size;
     p1, p99 (b,) as in `preprocess`. It returns float32 (b, h, w) in [0, 1].
@@ -46,7 +45,7 @@ def make_predict(model: ModelConfig, prep: PreprocessConfig, *, tta: bool = Fals
 
 @functools.cache
 def make_dropout_spread(model: ModelConfig, prep: PreprocessConfig, samples: int) -> Callable[..., Any]:
-    """A jitted function `(variables, image, p1, p99) -> spread` of one slice, by Monte-Carlo dropout.
+    """Compile `(variables, image, p1, p99) -> spread` of one slice, by Monte-Carlo dropout.
 
     Its arguments: variables as `UNet.init` makes them; image (h, w); p1, p99 (). It returns float32 (h, w), the
     standard deviation of the probability over `samples` passes with dropout, 0 to 0.5. What is dropped is the same for
@@ -66,34 +65,6 @@ def make_dropout_spread(model: ModelConfig, prep: PreprocessConfig, samples: int
         return jax.nn.sigmoid(tumor_logits(jnp.asarray(logits))).std(axis=0)
 
     return spread
-
-
-def probabilities(
-    model: ModelConfig,
-    prep: PreprocessConfig,
-    variables: Variables,
-    images: Shaped[np.ndarray, "b h w"],
-    p1: Float[np.ndarray, " b"],
-    p99: Float[np.ndarray, " b"],
-    *,
-    tta: bool,
-) -> Float[Array, "b h w"]:
-    """Compute `make_predict`'s function: `inference.network.Network.probabilities` of a run, its first three bound."""
-    return make_predict(model, prep, tta=tta)(variables, images, p1, p99)
-
-
-def spread(
-    model: ModelConfig,
-    prep: PreprocessConfig,
-    variables: Variables,
-    image: Shaped[np.ndarray, "h w"],
-    p1: Float[np.ndarray, ""] | np.float32,
-    p99: Float[np.ndarray, ""] | np.float32,
-    *,
-    samples: int,
-) -> Float[Array, "h w"]:
-    """Compute `make_dropout_spread`'s function: `Network.spread` of a run, its first three bound."""
-    return make_dropout_spread(model, prep, samples)(variables, image, p1, p99)
 
 
 @jax.jit

@@ -1,6 +1,5 @@
 """Trained runs opened for inference: workdirs to networks and predictors, and `unet_jax.load`."""
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +35,14 @@ class TrainedRun:
 
     def network(self) -> Network:
         """Give the network as a predictor takes it, with the threshold chosen for this checkpoint."""
-        model, prep = self.config.model, self.config.preprocess
+        model, prep, variables = self.config.model, self.config.preprocess, self.variables
+
+        def probabilities(images: Any, p1: Any, p99: Any, *, tta: bool) -> Any:
+            return programs.make_predict(model, prep, tta=tta)(variables, images, p1, p99)
+
+        def spread(image: Any, p1: Any, p99: Any, *, samples: int) -> Any:
+            return programs.make_dropout_spread(model, prep, samples)(variables, image, p1, p99)
+
         chosen, note = read_threshold(self.workdir), None
         if chosen is None:
             note = "none was chosen on validation"
@@ -45,8 +51,8 @@ class TrainedRun:
         return Network(
             name=str(self.workdir.path),
             size=self.split.size,
-            probabilities=functools.partial(programs.probabilities, model, prep, self.variables),
-            spread=functools.partial(programs.spread, model, prep, self.variables) if model.dropout else None,
+            probabilities=probabilities,
+            spread=spread if model.dropout else None,
             step=self.step,
             sha256=self.digest,
             threshold=chosen.threshold if chosen and note is None else None,

@@ -1,53 +1,28 @@
-"""What lies in a workdir, and how a run opens it: configuration, data, split, records."""
+"""Names of files in a workdir, and the workdirs of a cross-validation."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 from unet_jax.config import Config, UserError
 from unet_jax.data.tfds.source import PREFIX as TFDS
 
 
-@dataclass(frozen=True)
 class Workdir:
     """The files of a run by name."""
 
-    path: Path
-
-    @property
-    def config(self) -> Path:
-        return self.path / "config.json"
-
-    @property
-    def split(self) -> Path:
-        return self.path / "split.json"
-
-    @property
-    def metrics(self) -> Path:
-        return self.path / "metrics.jsonl"
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
-
-    @property
-    def threshold(self) -> Path:
-        return self.path / "threshold.json"
-
-    @property
-    def postprocess(self) -> Path:
-        return self.path / "postprocess.json"
-
-    @property
-    def history(self) -> Path:
-        return self.path / "history.png"
-
-    @property
-    def gallery(self) -> Path:
-        return self.path / "gallery.png"
+    def __init__(self, path: Path):
+        self.path = path
+        self.config = path / "config.json"
+        self.split = path / "split.json"
+        self.metrics = path / "metrics.jsonl"
+        self.checkpoints = path / "checkpoints"
+        self.threshold = path / "threshold.json"
+        self.postprocess = path / "postprocess.json"
+        self.history = path / "history.png"
+        self.gallery = path / "gallery.png"
 
     def data(self, config: Config) -> Path:
-        """Folder of the converted dataset: `--data`, or the run's own, of the phantom or of `--data tfds:NAME`."""
+        """Give the folder of the converted dataset: `--data`, or the run's own, of the phantom or of `tfds:NAME`."""
         if config.data is None or config.data.startswith(TFDS):
             return self.path / "data"
         return Path(config.data)
@@ -58,12 +33,12 @@ CROSSVAL = "crossval.json"
 
 
 def fold_folder(path: Path, fold: int) -> Path:
-    """The workdir of one fold, counted from 1, in the folder of a cross-validation."""
+    """Give the workdir of one fold, counted from 1, in the folder of a cross-validation."""
     return path / f"fold-{fold}"
 
 
 def run_folders(path: Path) -> list[Path]:
-    """The workdirs that a folder stands for: itself, or the folds of a cross-validation.
+    """Give the workdirs that a folder stands for: itself, or the folds of a cross-validation.
 
     Raises:
         UserError: crossval.json is damaged, or a fold is missing.
