@@ -12,7 +12,7 @@ concat = $(subst $(space),$(2),$(strip $(1)))
 # A file a set of extras says that it is installed: .installed-core, .installed-core-test-cuda12, ...
 installed = $(VENV)/.installed-$(call concat,core $(1) $(subst $(comma), ,$(EXTRAS)),-)
 
-.PHONY: train test faults lint
+.PHONY: train test slow lint
 
 train: $(call installed,)
 	$(VENV)/bin/python -m unet_jax.train --workdir runs/a $(ARGS)
@@ -20,8 +20,8 @@ train: $(call installed,)
 test: $(call installed,test)
 	$(VENV)/bin/python -m pytest -n 2 $(ARGS)
 
-faults: $(call installed,test)
-	$(VENV)/bin/python -m pytest -m faults $(ARGS)
+slow: $(call installed,test)
+	$(VENV)/bin/python -m pytest -m slow -n 2 $(ARGS)
 
 lint: $(call installed,test dev)
 	$(VENV)/bin/python -m ruff check .

@@ -63,7 +63,6 @@ def test_some(folder: Path):
     assert n == 8 * len(FORMATS)
 
 
-@pytest.mark.faults
 @pytest.mark.slow
 @pytest.mark.parametrize("format", FORMATS)
 def test_many(folder: Path, format: str):

@@ -81,7 +81,7 @@ def test_killed_at_a_few_moments(tiny_data, tmp_path):
     killed_and_resumed(tiny_data, tmp_path, times=2)
 
 
-@pytest.mark.faults
+@pytest.mark.slow
 def test_killed_at_many_moments(tiny_data, tmp_path):
     killed_and_resumed(tiny_data, tmp_path, times=20)
 

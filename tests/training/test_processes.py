@@ -57,7 +57,7 @@ def wait_for(process, text):
     raise AssertionError(f"{text!r} never came:\n{''.join(lines)}")
 
 
-@pytest.mark.faults
+@pytest.mark.slow
 def test_two_processes_train_as_one_and_stop_together(tiny_data, tmp_path):
     """Stopped by SIGTERM to one of them; then one of them is killed; then one process alone trains to the end."""
     argv, workdir = options(tmp_path / "run", tiny_data), Workdir(tmp_path / "run")
@@ -92,7 +92,7 @@ def test_two_processes_train_as_one_and_stop_together(tiny_data, tmp_path):
             assert one[side]["loss"] == pytest.approx(other[side]["loss"], rel=2e-3)
 
 
-@pytest.mark.faults
+@pytest.mark.slow
 def test_two_processes_stopped_and_resumed_end_as_two_that_were_not(tiny_data, tmp_path):
     """To the bit."""
     epochs, stopped = 12, options(tmp_path / "stopped", tiny_data, 12)
