@@ -180,3 +180,9 @@ def _cleaned(
     # neighbours, because a ring that holds together at its corners is closed.
     outside = _labelled(~np.pad(kept, 1), _FOUR)
     return (outside != outside[0, 0])[1:-1, 1:-1]
+
+
+def erode(mask: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+    """Take away the pixels of a mask that have one of their four neighbours outside of the mask, or of the image."""
+    padded = np.pad(mask, 1)
+    return mask & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
