@@ -1,4 +1,4 @@
-"""Slices as a person looks at them."""
+"""Slices for a person to look at."""
 
 import numpy as np
 from jaxtyping import Shaped, UInt8
@@ -7,7 +7,7 @@ from unet_jax.imaging.formats.grey import as_float
 
 
 def to_display(image: Shaped[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
-    """A slice as a person looks at it: its 1st percentile black, its 99th white.
+    """Turn a slice into a grey picture: its 1st percentile black, its 99th white.
 
     Args:
         image: intensities of any real type and range.

@@ -1,4 +1,4 @@
-"""The values of an HDF5 dataset, read without trusting what the file says of its chunks.
+"""Values of an HDF5 dataset, read without trusting what the file says of its chunks.
 
 The HDF5 library gives a deflated chunk as much memory as it asks for, reads past the end of one that unpacks to less
 than its size, fills in zeros for one that is missing, and looks for a filter that it does not know in the system's
@@ -10,9 +10,11 @@ import zlib
 
 import h5py
 import numpy as np
+from h5py._objects import phil
 from jaxtyping import Shaped
 
 MAX_CHUNKS = 2**16
+"""Largest number of chunks of a dataset."""
 
 _DEFLATE, _SHUFFLE = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE
 
@@ -46,8 +48,12 @@ def read_values(dataset: h5py.Dataset) -> Shaped[np.ndarray, "..."]:
     for chunk in chunks:
         if chunk.size > size + size // 100 + 1024:
             raise StoredError(f"has a chunk of {chunk.size} bytes, which holds {size}")
-        skipped, packed = dataset.id.read_direct_chunk(chunk.chunk_offset)
-        plain = _unpacked(packed, [f for i, f in enumerate(filters) if not skipped >> i & 1], size, dtype.itemsize)
+        # h5py 3.14 holds its lock around every use of the HDF5 library but this one, which crashes the process where
+        # another thread uses the library at the same time, if only to close another file.
+        with phil:
+            skipped, packed = dataset.id.read_direct_chunk(chunk.chunk_offset)
+        applied = [number for i, number in enumerate(filters) if not skipped & (1 << i)]
+        plain = _unpacked(packed, applied, size, dtype.itemsize)
         region = tuple(slice(at, at + side) for at, side in zip(chunk.chunk_offset, dataset.chunks, strict=True))
         inside = values[region]
         inside[...] = plain.view(dtype).reshape(dataset.chunks)[tuple(slice(side) for side in inside.shape)]
@@ -55,7 +61,7 @@ def read_values(dataset: h5py.Dataset) -> Shaped[np.ndarray, "..."]:
 
 
 def _filters(dataset: h5py.Dataset) -> list[int]:
-    """Numbers of the filters, in the order of writing."""
+    """List the numbers of the filters, in the order of writing."""
     properties = dataset.id.get_create_plist()
     filters = [properties.get_filter(i)[0] for i in range(properties.get_nfilters())]
     if filters not in ([], [_SHUFFLE], [_DEFLATE], [_SHUFFLE, _DEFLATE]):
@@ -64,7 +70,7 @@ def _filters(dataset: h5py.Dataset) -> list[int]:
 
 
 def _unpacked(packed: bytes, filters: list[int], size: int, itemsize: int) -> np.ndarray:
-    """The bytes of a chunk of that size, after its filters in reverse."""
+    """Undo the filters of a chunk, which must give that many bytes."""
     if _DEFLATE in filters:
         inflater = zlib.decompressobj()
         try:

@@ -1,9 +1,7 @@
 """Slices from PNG, JPEG, TIFF and BMP files."""
 
-import contextlib
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ from PIL import Image, ImageFile, TiffImagePlugin
 
 from unet_jax.imaging.formats.grey import to_grey
 from unet_jax.imaging.formats.untrusted import picture_damage
-from unet_jax.imaging.scan import MAX_SIDE, MIN_SIDE, ImageError, check_sides, one_line
+from unet_jax.imaging.scan import MAX_SIDE, MIN_SIDE, Reading, Refused, Slices, check_sides
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 
@@ -34,38 +32,28 @@ _UNDO_ORIENTATION = {
 }
 
 
-def read_picture(path: Path) -> np.ndarray:
+def open_slices(path: Path, reading: Reading) -> Slices:
+    """Read a picture, which is recognised by its content."""
     try:
-        with _opened(path) as image:
+        # Given a name instead of a file, Pillow maps uncompressed TIFF into memory, and then takes the rows of a
+        # picture that is to be turned by 90 degrees for as long as its columns.
+        with path.open("rb") as f, Image.open(f, formats=FORMATS) as image:
             if damage := picture_damage(path, str(image.format)):
-                raise ImageError(path, damage)
-            return _decode(path, image)
-    except (ImageError, MemoryError):
-        raise
+                raise Refused(damage)
+            return Slices(_decode(path, image))
     except Image.DecompressionBombError as e:
-        raise ImageError(path, f"has too many pixels; expected sides of {MIN_SIDE} to {MAX_SIDE}") from e
+        raise Refused(f"has too many pixels; expected sides of {MIN_SIDE} to {MAX_SIDE}") from e
     except Image.UnidentifiedImageError as e:
-        raise ImageError(path, "is no PNG, JPEG, TIFF or BMP picture, or one of an unknown kind") from e
-    except Exception as e:
-        # A damaged file makes Pillow raise nearly anything: OSError, SyntaxError, struct.error, KeyError, ...
-        raise ImageError(path, f"cannot be decoded ({one_line(e)})") from e
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
-    # Given a name instead of a file, Pillow maps uncompressed TIFF into memory, and then takes the rows of a picture
-    # that is to be turned by 90 degrees for as long as its columns.
-    with path.open("rb") as f, Image.open(f, formats=FORMATS) as image:
-        yield image
+        raise Refused("is no PNG, JPEG, TIFF or BMP picture, or one of an unknown kind") from e
 
 
 def _decode(path: Path, image: ImageFile.ImageFile) -> np.ndarray:
-    check_sides(path, image.size[::-1])
+    check_sides(image.size[::-1])
     # Counting them would go through them all.
     if getattr(image, "is_animated", False):
-        raise ImageError(path, "holds several pages; expected one slice a file")
+        raise Refused("holds several pages; expected one slice a file")
     if not image.tile:
-        raise ImageError(path, "holds no pixels")
+        raise Refused("holds no pixels")
     # Loading removes the orientation from the tags, so they are read first.
     tags: Any = dict(image.tag_v2) if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
     grey = image.mode in ("1", "L", "I", "F") or image.mode.startswith("I;16")
@@ -102,7 +90,7 @@ def _colour_pixels(path: Path, image: ImageFile.ImageFile, tags: Any) -> np.ndar
     if _COLOUR_16.fullmatch(mode) and tags.get(_PLANES, 1) == 1:
         return _colour_16(path, image, mode)
     if _first(tags, _BITS, 8) > 8:
-        raise ImageError(path, "has over 8 bits a colour in an unusual layout; save it as grey, or as .npy")
+        raise Refused("has over 8 bits a colour in an unusual layout; save it as grey, or as .npy")
     if image.mode in ("RGB", "RGBA", "RGBX"):
         colours = np.asarray(image)
     else:
@@ -120,7 +108,7 @@ def _colour_16(path: Path, image: ImageFile.ImageFile, raw_mode: str) -> np.ndar
     kind = kind.upper()
     if order == "N":
         order = "L" if sys.byteorder == "little" else "B"
-    with _opened(path) as again:
+    with path.open("rb") as f, Image.open(f, formats=FORMATS) as again:
         _set_raw_mode(image, f"{kind};16{order}")
         _set_raw_mode(again, f"{kind};16{'B' if order == 'L' else 'L'}")
         upper, lower = np.asarray(image)[..., :3], np.asarray(again)[..., :3]

@@ -1,4 +1,4 @@
-"""What a file's reader takes on trust, looked at before it does."""
+"""Checks of what a file's reader takes on trust."""
 
 import os
 import struct
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 MAX_JPEG_SCANS = 50
-"""A progressive JPEG has a dozen; each goes over the whole picture, however little there is of it in the file."""
+"""Largest number of scans of a JPEG; a progressive one has a dozen, and each goes over the whole picture."""
 
 _PNG_SIGNATURE_BYTES = 8
 _PIECE = 1 << 20
@@ -25,6 +25,7 @@ class Clamped:
         self._most = os.fstat(file.fileno()).st_size if most is None else most
 
     def read(self, size: int | None = -1) -> bytes:
+        """Read at most that many bytes; all there are, up to the limit, for -1 or None."""
         return self._file.read(self._most if size is None or size < 0 else min(size, self._most))
 
     def __getattr__(self, name: str) -> Any:
@@ -32,12 +33,13 @@ class Clamped:
 
 
 def picture_damage(path: Path, format: str) -> str | None:
-    """What Pillow would not notice about a picture that it can open, or None.
+    """Say what Pillow would not notice about a picture that it can open; None if nothing is wrong.
 
     Args:
         path: the file.
-        format: what Pillow takes it for. A PNG is looked at for its checksums, which Pillow does not verify of pixels;
-            a JPEG for scans without end.
+        format: Pillow's name of the format. A PNG is looked at for its checksums: Pillow does not verify those of
+            pixels when it reads them, and its `verify` not that of the last chunk. A JPEG is looked at for scans
+            without end.
     """
     if format == "PNG":
         return _png_damage(path)

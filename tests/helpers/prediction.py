@@ -1,11 +1,10 @@
-"""A predictor without a network, and a folder to predict."""
+"""A predictor without a network, and folders to predict from and to."""
 
 import csv
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from unet_jax.inference.predictor import Predictor, Probabilities
@@ -49,17 +48,6 @@ class FakePredictor(Predictor):
                 yield Probabilities(probs, probs / 4 if self.uncertainty else None)
 
 
-@pytest.fixture
-def fake(monkeypatch):
-    """The class that `unet_jax.predict` finds in place of Predictor."""
-
-    class Fake(FakePredictor):
-        pass
-
-    monkeypatch.setattr("unet_jax.runs.networks.open_predictor", lambda *given, **named: Fake.open(*given, **named))
-    return Fake
-
-
 def bright(rows: int, h: int = 20, w: int = 17) -> np.ndarray:
     """A dark picture whose first rows are bright: `rows` * `w` pixels of tumour for `FakePredictor`."""
     image = np.full((h, w), 51, np.uint8)
@@ -97,8 +85,3 @@ class Job:
         folder = folder or self.out
         names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
         return [name for name in names if name != "predictions.json"]
-
-
-@pytest.fixture
-def job(tmp_path):
-    return Job(tmp_path)

@@ -6,39 +6,17 @@ from importlib.util import find_spec
 
 import nibabel as nib
 import numpy as np
-import pydicom
 import pytest
 from PIL import Image
-from pydicom.dataset import Dataset, FileMetaDataset
 
+from tests.helpers.images import dicom_file
 from unet_jax.config import UserError
-from unet_jax.inference import folder as prediction
+from unet_jax.imaging import read
 from unet_jax.shared import cli
 
 pytestmark = pytest.mark.usefixtures("fake")
 
 AFFINE = np.diag([0.5, 2, 3, 1.0])
-
-
-@pytest.fixture
-def put_dicom(job):
-    def put(name, image, **changes):
-        data = Dataset()
-        data.file_meta = FileMetaDataset()
-        data.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
-        data.SOPClassUID, data.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.4", "1.2.3"
-        data.Rows, data.Columns = image.shape
-        data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
-        data.BitsAllocated = data.BitsStored = 8 * image.dtype.itemsize
-        data.HighBit, data.PixelRepresentation = data.BitsStored - 1, 0
-        data.PixelData = image.tobytes()
-        for element, value in changes.items():
-            setattr(data, element, value)
-        path = job.source / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        data.save_as(path, enforce_file_format=True)
-
-    return put
 
 
 @pytest.fixture
@@ -56,15 +34,15 @@ def stack(job, *rows):
     return np.stack([job.bright(n) for n in rows], axis=-1)
 
 
-def read(job, name):
+def written(job, name):
     image = nib.load(job.out / name)
     return np.asarray(image.dataobj)
 
 
 class TestDicom:
-    def test_its_spacing_gives_areas(self, job, put_dicom):
-        put_dicom("s/IM1", job.bright(3), PixelSpacing=[0.5, 0.25])
-        put_dicom("s/1.2.3", job.bright(2))
+    def test_its_spacing_gives_areas(self, job):
+        dicom_file(job.source / "s/IM1", job.bright(3), PixelSpacing=[0.5, 0.25])
+        dicom_file(job.source / "s/1.2.3", job.bright(2))
         job.put("a.png", job.bright(1))
         assert job.run("--spacing", "2") == 0
         assert job.files() == ["a.png", "predictions.csv", "s/1.2.3.png", "s/IM1.png"]
@@ -74,8 +52,8 @@ class TestDicom:
         assert [(row["spacing_y"], row["spacing_x"]) for row in rows] == [("2", "2"), ("2", "2"), ("0.5", "0.25")]
         assert [row["tumor_mm2"] for row in rows] == ["68.00", "136.00", "6.38"]  # 17 * 4, 34 * 4, 51 / 8 = 6.375
 
-    def test_a_bad_one_is_named(self, job, put_dicom, capsys):
-        put_dicom("a.dcm", job.bright(3), NumberOfFrames=2)
+    def test_a_bad_one_is_named(self, job, capsys):
+        dicom_file(job.source / "a.dcm", job.bright(3), NumberOfFrames=2)
         job.put("b.png", job.bright(1))
         assert job.run() == cli.EXIT_USAGE
         assert "a.dcm: holds 2 frames; expected one slice a file" in capsys.readouterr().err
@@ -106,14 +84,14 @@ class TestVolume:
             ("20", "17", "0.00"),
             ("20", "17", "85.00"),
         ]
-        assert "6 of 6 images predicted, 4 with tumor" in capsys.readouterr().out
+        assert "6 of 6 images predicted, 4 with tumour" in capsys.readouterr().out
 
     @pytest.mark.parametrize(("axis", "order"), [(0, (2, 0, 1)), (1, (0, 2, 1)), (2, (0, 1, 2))])
     def test_axis(self, job, put_volume, axis, order):
         values = np.transpose(stack(job, *range(16)), order)
         put_volume("a.nii", values)
         assert job.run("--axis", str(axis), "--threshold", "0.6") == 0
-        np.testing.assert_array_equal(read(job, "a.nii.gz"), values > 200)
+        np.testing.assert_array_equal(written(job, "a.nii.gz"), values > 200)
         assert [row["bbox_height"] for row in job.table()] == ["", *map(str, range(1, 16))]
 
     def test_upright_for_the_network_and_back_as_stored(self, job, put_volume, fake, monkeypatch):
@@ -134,9 +112,9 @@ class TestVolume:
         assert job.run("--upright", "--probabilities", "--overlays", "--uncertainty") == 0
         # The affine's axes run right, anterior and superior.
         np.testing.assert_array_equal(seen[2], values[::-1, ::-1, 2].T)
-        np.testing.assert_array_equal(read(job, "a.nii.gz"), values > 200)
-        np.testing.assert_allclose(read(job, "a.probs.nii.gz"), values / np.float32(255))
-        np.testing.assert_allclose(read(job, "a.uncertainty.nii.gz"), values / np.float32(1020))
+        np.testing.assert_array_equal(written(job, "a.nii.gz"), values > 200)
+        np.testing.assert_allclose(written(job, "a.probs.nii.gz"), values / np.float32(255))
+        np.testing.assert_allclose(written(job, "a.uncertainty.nii.gz"), values / np.float32(1020))
         row = job.table()[2]
         assert [row[f"bbox_{name}"] for name in ("x", "y", "width", "height")] == ["0", "0", "17", "8"]
         overlay = np.asarray(Image.open(job.out / "a.overlay/2.png"))
@@ -226,17 +204,17 @@ class TestVolume:
             put_volume(f"{i}.nii", stack(job, *[1] * 12))
         opened, plain, ahead = [], fake.stream, []
 
-        def open_volume(path, *options):
+        def counting(path, reading):
             opened.append(path)
-            return original(path, *options)
+            return original(path, reading)
 
         def stream(self, images, batch_size):
             for given, predicted in enumerate(plain(self, images, batch_size)):
                 ahead.append(len(opened) - given // 12)
                 yield predicted
 
-        original = prediction.open_volume
-        monkeypatch.setattr(prediction, "open_volume", open_volume)
+        original = read.open
+        monkeypatch.setattr(read, "open", counting)
         monkeypatch.setattr(fake, "stream", stream)
         assert job.run("--batch-size", "4") == 0
         assert len(opened) == 9 and max(ahead) <= 3
@@ -245,7 +223,8 @@ class TestVolume:
         put_volume("a.nii", np.repeat(stack(job, 1), 99, axis=2))
         job.put("b.png", job.bright(1))
         assert job.run("--axis", "2") == 0
-        assert capsys.readouterr().err.splitlines() == [f"{n} of 100 slices" for n in range(10, 101, 10)]
+        lines = capsys.readouterr().err.splitlines()
+        assert [line.split(",")[0] for line in lines] == [f"predict: {n}/100 slices" for n in range(10, 101, 10)]
 
 
 class TestPackages:
@@ -267,21 +246,19 @@ class TestPackages:
         job.put("b.png", job.bright(1))
         assert job.run() == 0
 
-    def test_they_are_not_imported_before_such_a_file_is_read(self, job, put_dicom):
+    def test_they_are_not_imported_before_such_a_file_is_read(self, job):
         assert find_spec("pydicom") and find_spec("nibabel")
         job.put("b.png", job.bright(1))
-        put_dicom("a.dcm", job.bright(1))
+        dicom_file(job.source / "a.dcm", job.bright(1))
         code = (
             "import sys, pathlib\n"
-            "from unet_jax.inference import folder as _, output, table\n"
-            "from unet_jax.imaging import find, read\nfrom unet_jax.imaging.formats import dicom, medical, nifti\n"
-            "folder = pathlib.Path(sys.argv[1])\n"
-            "images = find.find_images(folder)\n"
-            "medical.check_packages(images)\n"
-            "read.read_scan(folder / 'b.png')\n"
-            "print([m in sys.modules for m in ('pydicom', 'nibabel')])\n"
-            "read.read_scan(folder / 'a.dcm')\n"
-            "print([m in sys.modules for m in ('pydicom', 'nibabel')])\n"
+            "from unet_jax.inference import folder, output, table\n"
+            "from unet_jax.imaging import find, read\n"
+            "source = pathlib.Path(sys.argv[1])\n"
+            "read.check_packages(find.find_images(source))\n"
+            "for name in ('b.png', 'a.dcm'):\n"
+            "    read.open(source / name)\n"
+            "    print([m in sys.modules for m in ('pydicom', 'nibabel')])\n"
         )
         done = subprocess.run(
             [sys.executable, "-c", code, str(job.source)], capture_output=True, text=True, check=True, timeout=120

@@ -9,7 +9,9 @@ import pytest
 from PIL import Image
 
 from unet_jax.config import UserError
-from unet_jax.imaging.read import read_image, read_scan
+from unet_jax.imaging import read
+from unet_jax.imaging import write as writing
+from unet_jax.imaging.read import read_image
 from unet_jax.inference import folder as prediction
 from unet_jax.shared import cli
 
@@ -30,7 +32,7 @@ class TestFolder:
         ):
             np.testing.assert_array_equal(read_image(tmp_path / f"out/{name}.png"), np.where(image > 200, 255, 0))
         shown = capsys.readouterr().out
-        assert "3 of 3 images predicted, 2 with tumor; threshold 0.5 (chosen on validation), checkpoint of step 7" in (
+        assert "3 of 3 images predicted, 2 with tumour; threshold 0.5 (chosen on validation), checkpoint of step 7" in (
             shown
         )
         assert str(tmp_path / "out") in shown
@@ -106,7 +108,7 @@ class TestFolder:
             job.put(f"{i}.npy", job.bright(1, 16, 16))
         assert job.run() == 0
         lines = capsys.readouterr().err.splitlines()
-        assert lines == [f"{n} of 100 slices" for n in range(10, 101, 10)]
+        assert [line.split(",")[0] for line in lines] == [f"predict: {n}/100 slices" for n in range(10, 101, 10)]
 
     def test_names_that_are_not_utf_8(self, tmp_path, job):
         (tmp_path / "in").mkdir()
@@ -117,28 +119,29 @@ class TestFolder:
         assert b"\ncaf\xe9.png,caf\xe9.png,ok," in (tmp_path / "out/predictions.csv").read_bytes()
 
     def test_reading_is_ahead_by_a_bounded_number(self, tmp_path, job, fake, monkeypatch):
-        n, batch_size, lock, read = 120, 4, threading.Lock(), []
+        n, batch_size, lock, opened = 120, 4, threading.Lock(), []
         for i in range(n):
             job.put(f"{i:03}.npy", job.bright(1, 16, 16))
         most = 0
 
-        def counting(path):
+        def counting(path, reading):
             with lock:
-                read.append(path)
-            return read_scan(path)
+                opened.append(path)
+            return original(path, reading)
 
+        original = read.open
         plain = fake.stream
 
         def stream(self, images, batch_size):
             nonlocal most
             for given, probs in enumerate(plain(self, images, batch_size)):
-                most = max(most, len(read) - given)
+                most = max(most, len(opened) - given)
                 yield probs
 
-        monkeypatch.setattr(prediction, "read_scan", counting)
+        monkeypatch.setattr(read, "open", counting)
         monkeypatch.setattr(fake, "stream", stream)
         assert job.run("--batch-size", str(batch_size)) == 0
-        assert len(read) == n
+        assert len(opened) == n
         assert batch_size < most <= batch_size + prediction.AHEAD + 1
 
 
@@ -298,8 +301,8 @@ class TestBroken:
                 raise OSError(28, "No space left on device")
             write_mask(path, mask)
 
-        write_mask = prediction.write_mask
-        monkeypatch.setattr(prediction, "write_mask", full)
+        write_mask = writing.write_mask
+        monkeypatch.setattr(writing, "write_mask", full)
         for i in range(6):
             job.put(f"{i}.png", job.bright(i))
         with pytest.raises(OSError, match="No space"):

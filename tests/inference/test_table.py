@@ -98,4 +98,4 @@ def test_a_bar_on_a_terminal(job, monkeypatch, capsys):
         job.put(f"{i}.png", job.bright(1))
     assert job.run() == 0
     errors = capsys.readouterr().err
-    assert "5/5" in errors and "slice/s" in errors
+    assert "predict" in errors and "/5" in errors and "slice/s" in errors
