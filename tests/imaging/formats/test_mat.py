@@ -15,7 +15,7 @@ from unet_jax.config import UserError
 from unet_jax.data.raw import find_slices
 from unet_jax.imaging.formats.mat import SliceError, read_folds, read_image, read_slice
 
-SHARED = Path(__file__).parents[3] / "shared"
+SHARED = Path(__file__).parents[4] / "shared"
 
 
 def codes(text, dtype=np.uint16):

@@ -234,14 +234,6 @@ class TestRefused:
         refused(tmp_path / "a.nii", "No such file")
         assert count_slices(tmp_path / "a.nii") == 1
 
-    @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
-    def test_cut_off_wherever(self, tmp_path, suffix):
-        path = nifti_file(tmp_path / f"a{suffix}", np.random.default_rng(0).integers(0, 999, SHAPE).astype(np.int16))
-        whole = path.read_bytes()
-        for length in (3, 100, 347, 352, 360, len(whole) // 2, len(whole) - 9):
-            path.write_bytes(whole[:length])
-            refused(path, "")
-
     def test_a_wrong_checksum(self, tmp_path):
         path = nifti_file(tmp_path / "a.nii.gz", RAMP.astype(np.int16))
         raw = bytearray(path.read_bytes())
@@ -274,23 +266,6 @@ class TestRefused:
     def test_size_is_bounded(self, tmp_path, monkeypatch):
         monkeypatch.setattr(nifti, "MAX_BYTES", 1000)
         refused(nifti_file(tmp_path / "a.nii", RAMP.astype(np.int16)), "takes 11520 bytes; expected at most 1000")
-
-    @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
-    def test_garbled_files_are_read_or_refused_and_nothing_else(self, tmp_path, suffix):
-        path, rng = tmp_path / f"a{suffix}", np.random.default_rng(1)
-        whole = np.frombuffer(nifti_file(tmp_path / "b.nii", RAMP.astype(np.int16)).read_bytes(), np.uint8)
-        failures = 0
-        with silent_readers():
-            for _ in range(150):
-                garbled = whole.copy()
-                garbled[rng.integers(0, 348, 4)] = rng.integers(0, 256, 4)
-                path.write_bytes(gzip.compress(garbled.tobytes()) if suffix == ".nii.gz" else garbled.tobytes())
-                try:
-                    volume = open_volume(path, upright=True)
-                    written(volume, tmp_path / "c.nii.gz")
-                except ImageError:
-                    failures += 1
-        assert failures
 
     def test_odd_headers_are_silent(self, tmp_path, capfd):
         path = patched(nifti_file(tmp_path / "a.nii", RAMP.astype(np.int16)), at_80=struct.pack("<f", -0.5))
