@@ -1,4 +1,4 @@
-"""`python -m unet_jax.download --out DIR`: the Figshare dataset, verified and unpacked."""
+"""`python -m unet_jax.download --out DIR`: download the Figshare dataset, verify and unpack it."""
 
 import shlex
 import sys
@@ -12,30 +12,28 @@ from unet_jax.shared import cli
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Fetch the brain tumor dataset of Jun Cheng (Figshare article 1512427, CC BY 4.0) and unpack it."""
+    """Download the brain tumour dataset of Jun Cheng (Figshare article 1512427, CC BY 4.0) and unpack it."""
 
     out: Path
     """Folder for data/N.mat, cvind.mat and README.txt."""
     keep_archives: bool = False
-    """Leave what was fetched in OUT/archives."""
+    """Keep the downloaded archives in OUT/archives."""
     api: str = FIGSHARE_API
-    """Root of Figshare's API, or of a mirror of it."""
+    """Root address of Figshare's API or of a mirror."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     options = cli.parse(Options, "download", argv)
 
-    from unet_jax.data.download import count_slices, download
+    from unet_jax.data.download.article import count_slices, download
 
-    progress = sys.stderr.isatty()
     names = download(
         options.out,
         api=options.api,
         keep_archives=options.keep_archives,
-        progress=progress,
         say=lambda line: print(line, flush=True),
     )
-    counted, unreadable = count_slices(options.out, names, progress)
+    counted, unreadable = count_slices(options.out, names)
     others = [name for name in names if not name.startswith("data/")]
     print(f"{counted} in {options.out / 'data'}; beside it {', '.join(others) or 'nothing'}.")
     if unreadable:

@@ -20,7 +20,7 @@ Rule = Literal["exact", "shape", "valid", "refused"]
 """What may come of reading a file, besides an error that names it.
 
 exact: what was in it before. shape: other values of the same shape and type, since no checksum covers them. valid: any
-slice, since no checksum covers what describes it. refused: nothing.
+slice, since no checksum covers what describes it, or a digest is verified elsewhere. refused: nothing.
 """
 
 
@@ -108,7 +108,7 @@ def mutated(format: str, seed: int, rounds: int) -> Iterator[Case]:
                 name = f"{specimen.name}/{kind}/{index}"
                 rng = np.random.default_rng([seed, zlib.crc32(f"{format}/{name}".encode())])
                 content, rule = MUTATIONS[kind](rng, specimen)
-                yield Case(name, specimen.file, content, rule, specimen)
+                yield Case(name, specimen.file, content, "valid" if specimen.verified else rule, specimen)
 
 
 def crafted(format: str, outside: Path, seed: int = 0, sample: int | None = None) -> Iterator[Case]:

@@ -25,7 +25,7 @@ from specimens import MEMBERS, SPECIMENS
 
 from unet_jax.config import UserError
 from unet_jax.data.converted.arrays import FILES, open_arrays
-from unet_jax.data.unpack import unpack
+from unet_jax.data.download.unpack import unpack
 from unet_jax.imaging import read as imaging
 from unet_jax.imaging.formats import mat as figshare
 
@@ -55,10 +55,9 @@ def read_dataset(path: Path) -> list[Any]:
 
 
 def read_archive(path: Path) -> list[Any]:
-    digests = unpack([path], path.parent / "work")
-    names = {name: path.parent / "work" / ("data" * name[0].isdigit()) / name for name in MEMBERS}
-    assert len(digests) == len(MEMBERS), "not every file of the archive"
-    return [names[name].read_bytes() for name in MEMBERS]
+    unpack([path], path.parent / "work")
+    places = [path.parent / "work" / ("data" * name[0].isdigit()) / name for name in MEMBERS]
+    return [place.read_bytes() if place.exists() else None for place in places]
 
 
 DATASET = ("dataset.json", *FILES)

@@ -38,6 +38,8 @@ class Specimen:
     """A checksum covers the pixels, so that a changed bit of them is told."""
     sealed_header: bool = False
     """A checksum covers the rest, likewise."""
+    verified: bool = False
+    """A digest of the whole file is verified before it is opened: a damaged one may be read as anything."""
     beside: Mapping[str, bytes] = field(default_factory=dict)
     """Other files in the same folder."""
 
@@ -203,7 +205,7 @@ def zip_() -> list[Specimen]:
     others = {name: content for name, content in MEMBERS.items() if name not in slices}
     nested = zipped({"inner.zip": zipped(slices), **others}, zipfile.ZIP_STORED)
     return [
-        Specimen(name, "a.zip", content, (30, len(content) // 2), sealed_payload=True, sealed_header=True)
+        Specimen(name, "a.zip", content, (30, len(content) // 2), verified=True)
         for name, content in (("flat", zipped(MEMBERS)), ("nested", nested))
     ]
 

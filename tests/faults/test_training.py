@@ -13,7 +13,7 @@ import pytest
 
 from unet_jax import crossval, train
 from unet_jax.config import UserError, read_config
-from unet_jax.inference.programs import abstract_variables
+from unet_jax.models.network import abstract_variables
 from unet_jax.runs.opening import lock
 from unet_jax.runs.records import read_records
 from unet_jax.runs.workdir import Workdir

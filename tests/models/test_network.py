@@ -9,9 +9,9 @@ import pytest
 from flax import linen as nn
 
 from unet_jax.config import ModelConfig, PreprocessConfig, UserError
-from unet_jax.inference.programs import abstract_variables, make_predict
+from unet_jax.inference.programs import make_predict
 from unet_jax.models.heads import tumor_logits
-from unet_jax.models.network import UNet
+from unet_jax.models.network import UNet, abstract_variables
 
 SMALL = ModelConfig(width=2, levels=2, dropout=0.0)
 

@@ -17,7 +17,7 @@ import pytest
 from unet_jax import train
 from unet_jax.config import RunError, UserError, read_config
 from unet_jax.data.splits import load_split
-from unet_jax.inference.programs import abstract_variables
+from unet_jax.models.network import abstract_variables
 from unet_jax.runs.records import best_record, read_records
 from unet_jax.runs.workdir import Workdir
 from unet_jax.training.checkpoints.store import Checkpoints

@@ -8,50 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from tests.helpers.scores import SCORES, scored
 from unet_jax.scoring.components import Detection
 from unet_jax.scoring.metrics import Counts
 from unet_jax.scoring.slices import (
     FIGURES,
     MEASURES,
-    SliceScore,
     figures_of,
     patient_rows,
     score_slice,
     slice_columns,
     slice_rows,
 )
-from unet_jax.scoring.surface import SurfaceScore
-
-EXACT, FOUND = SurfaceScore(0.0, 0.0, 1.0), Detection(1, 1, 1, 0)
-
-
-def scored(slice, pid, tumor, network, native, near=EXACT, far=EXACT, found=FOUND):
-    return SliceScore(slice, pid, tumor, network, native, near, far, found)
-
-
-# Network resolution has 10 pixels, native 100.
-SCORES = [
-    scored(
-        12,
-        "b",
-        "glioma",
-        Counts(0, 0, 0, 10),
-        Counts(0, 0, 20, 80),
-        far=SurfaceScore(14.0, 14.0, 0.0),
-        found=Detection(2, 0, 0, 0),
-    ),
-    scored(
-        3,
-        "a",
-        "meningioma",
-        Counts(1, 1, 2, 6),
-        Counts(30, 10, 10, 50),
-        near=SurfaceScore(2.0, 1.0, 0.5),
-        far=SurfaceScore(4.0, 1.5, 0.25),
-        found=Detection(3, 2, 1, 4),
-    ),
-    scored(7, "a", "meningioma", Counts(4, 0, 0, 6), Counts(40, 0, 0, 60)),
-]
 
 
 def test_slice_rows_by_hand():
@@ -130,11 +98,6 @@ def test_a_patient_of_two_tumor_types_names_both():
     one = Counts(1, 0, 0, 0)
     scores = [scored(1, "c", "pituitary", one, one), scored(2, "c", "glioma", one, one)]
     assert [r["tumor"] for r in patient_rows(scores)] == ["glioma+pituitary"]
-
-
-def test_rows_do_not_depend_on_the_order_of_slices():
-    assert slice_rows(SCORES) == slice_rows(SCORES[::-1])
-    assert patient_rows(SCORES) == patient_rows(SCORES[::-1])
 
 
 def square(shape, top, left, side):

@@ -41,17 +41,6 @@ def test_the_same_seed_draws_the_same_patients_whatever_the_columns():
     assert resampled_sums(sums).shape == (1000, 3)
 
 
-def test_sums_of_samples_equal_those_of_the_slices_drawn():
-    rng = np.random.default_rng(1)
-    values, patient = rng.random(40), rng.integers(0, 7, 40)
-    sums = patient_sums(values[:, None], [str(p) for p in patient])
-    drawn = resampled_sums(sums, seed=9, resamples=50)
-    times = np.random.default_rng(9).multinomial(7, [1 / 7] * 7, size=50)
-    for row, how_often in zip(drawn, times, strict=True):
-        everyone = [v for p, n in enumerate(how_often) for _ in range(n) for v in values[patient == p]]
-        assert row[0] == pytest.approx(sum(everyone))
-
-
 def test_intervals_equal_scipys_bootstrap():
     rng = np.random.default_rng(2)
     sums = np.stack([rng.normal(5, 2, 30), rng.integers(1, 20, 30).astype(float)], axis=1)

@@ -1,4 +1,4 @@
-"""Summaries, the gallery's choice and the files, against values worked out by hand."""
+"""Summaries and the files, against values worked out by hand."""
 
 import csv
 import json
@@ -6,48 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from unet_jax.reporting.gallery import choose_gallery
+from tests.helpers.scores import SCORES, glioma, scored
 from unet_jax.scoring.components import Detection
 from unet_jax.scoring.metrics import EMPTY_RULE, Counts
-from unet_jax.scoring.slices import FIGURES, MEASURES, SliceScore, slice_rows
+from unet_jax.scoring.slices import FIGURES, MEASURES, patient_rows, slice_rows
 from unet_jax.scoring.summary import summarize
 from unet_jax.scoring.surface import SurfaceScore
 from unet_jax.shared.files import write_csv, write_json
-
-EXACT, FOUND = SurfaceScore(0.0, 0.0, 1.0), Detection(1, 1, 1, 0)
-
-
-def scored(slice, pid, tumor, network, native, near=EXACT, far=EXACT, found=FOUND):
-    return SliceScore(slice, pid, tumor, network, native, near, far, found)
-
-
-# Network resolution has 10 pixels, native 100.
-MISSED = scored(
-    12,
-    "b",
-    "glioma",
-    Counts(0, 0, 0, 10),
-    Counts(0, 0, 20, 80),
-    far=SurfaceScore(14.0, 14.0, 0.0),
-    found=Detection(2, 0, 0, 0),
-)
-SCORES = [
-    MISSED,
-    scored(
-        3,
-        "a",
-        "meningioma",
-        Counts(1, 1, 2, 6),
-        Counts(30, 10, 10, 50),
-        near=SurfaceScore(2.0, 1.0, 0.5),
-        far=SurfaceScore(4.0, 1.5, 0.25),
-        found=Detection(3, 2, 1, 4),
-    ),
-    scored(7, "a", "meningioma", Counts(4, 0, 0, 6), Counts(40, 0, 0, 60)),
-]
 
 
 def summed_up(scores, **options):
@@ -58,19 +24,8 @@ def summed_up(scores, **options):
 def test_summary_by_hand():
     summary = summed_up(SCORES, resamples=300)
     assert list(summary) == [
-        "split",
-        "n_slices",
-        "n_patients",
-        "threshold",
-        "mask_rule",
-        "distance_unit",
-        "spacing_mm",
-        "nsd_tolerance",
-        "empty_rule",
-        "bootstrap",
-        "detection",
-        "network",
-        "native",
+        *("split", "n_slices", "n_patients", "threshold", "mask_rule", "distance_unit", "spacing_mm", "nsd_tolerance"),
+        *("empty_rule", "bootstrap", "detection", "network", "native"),
     ]
     assert (summary["split"], summary["threshold"], summary["mask_rule"]) == ("test", 0.45, "area")
     assert (summary["n_slices"], summary["n_patients"]) == (3, 2)
@@ -190,7 +145,7 @@ def test_intervals_equal_those_of_the_slices_drawn():
 
 
 def test_the_seed_decides_the_intervals_and_nothing_else():
-    scores = [replace(glioma(i, 11 * i), pid=f"p{i % 7}") for i in range(1, 10)]
+    scores = [glioma(i, 11 * i, pid=f"p{i % 7}") for i in range(1, 10)]
     one, same, other = (summed_up(scores, seed=s) for s in (1, 1, 2))
     assert one == same
     assert one["native"]["ci95"] != other["native"]["ci95"]
@@ -215,17 +170,10 @@ def test_a_tumor_type_that_does_not_occur_has_no_scores():
 
 def test_no_slices_have_no_scores(tmp_path):
     summary = summed_up([])
-    assert (summary["n_slices"], summary["native"]["mean_dice"], summary["native"]["patients"]["hd95"]) == (
-        0,
-        None,
-        None,
-    )
-    assert summary["detection"] == {
-        "tumors": 0,
-        "found": None,
-        "found_half": None,
-        "false_components_per_slice": None,
-    }
+    native = summary["native"]
+    assert (summary["n_slices"], native["mean_dice"], native["patients"]["hd95"]) == (0, None, None)
+    nothing = dict.fromkeys(("found", "found_half", "false_components_per_slice"))
+    assert summary["detection"] == {"tumors": 0} | nothing
     write_json(tmp_path / "s.json", summary)
 
 
@@ -243,19 +191,12 @@ def test_distances_in_mm_are_said_to_be():
 
 def test_the_summary_does_not_depend_on_the_order_of_slices_or_the_kind_of_integers():
     turned = [
-        scored(
-            s.slice,
-            s.pid,
-            s.tumor,
-            *(Counts(*map(np.int64, (c.tp, c.fp, c.fn, c.tn))) for c in (s.network, s.native)),
-            s.network_surface,
-            s.native_surface,
-            s.detection,
-        )
+        replace(s, network=Counts(*map(np.int64, s.network)), native=Counts(*map(np.int64, s.native)))
         for s in reversed(SCORES)
     ]
     assert summed_up(SCORES) == summed_up(turned)
     assert slice_rows(SCORES) == slice_rows(turned)
+    assert patient_rows(SCORES) == patient_rows(turned)
 
 
 def test_a_long_pooled_sum_does_not_overflow():
@@ -263,37 +204,6 @@ def test_a_long_pooled_sum_does_not_overflow():
     summary = summed_up([scored(i, str(i), "glioma", counts, counts) for i in range(8)])
     assert summary["native"]["micro_iou"] == 0.5
     assert summary["native"]["pixel_accuracy"] == 2 / 3
-
-
-def glioma(slice, dice_percent):
-    """A slice of that Dice: 2 TP / (2 TP + FP + FN) with TP + FN = TP + FP = 100."""
-    counts = Counts(dice_percent, 100 - dice_percent, 100 - dice_percent, 0)
-    return scored(slice, "p", "glioma", Counts(0, 0, 0, 1), counts)
-
-
-def test_the_gallery_shows_the_quartiles_of_each_type():
-    # 99 slices of Dice 0.01 ... 0.99, in an order of their own: quartiles 0.25, 0.50, 0.75.
-    scores = [glioma(1000 - d, d) for d in sorted(range(1, 100), key=lambda d: d * 37 % 100)]
-    assert [s.slice for s in choose_gallery(scores)] == [1000 - 25, 1000 - 50, 1000 - 75]
-
-
-def test_the_gallery_goes_by_type_and_takes_all_of_a_small_one():
-    scores = [glioma(5, 90), glioma(4, 20), *SCORES[1:]]
-    assert [(s.tumor, s.slice) for s in choose_gallery(scores)] == [
-        ("meningioma", 3),
-        ("meningioma", 7),
-        ("glioma", 4),
-        ("glioma", 5),
-    ]
-    assert [s.slice for s in choose_gallery(scores, per_tumor=1)] == [7, 5]
-    assert choose_gallery([]) == []
-
-
-@settings(deadline=None)
-@given(st.integers(0, 40), st.integers(1, 6))
-def test_the_gallery_never_shows_a_slice_twice(n, per_tumor):
-    chosen = choose_gallery([glioma(i, 50) for i in range(n)], per_tumor)
-    assert len({s.slice for s in chosen}) == len(chosen) == min(n, per_tumor)
 
 
 def test_csv_is_exact_and_reads_back(tmp_path):

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from sklearn.metrics import confusion_matrix_at_thresholds, jaccard_score
 
 from unet_jax.scoring.metrics import apply_threshold, count_per_slice
 from unet_jax.scoring.thresholds import THRESHOLDS, best_threshold, threshold_counts, threshold_ious
@@ -30,6 +31,16 @@ def test_the_sweep_equals_counting_at_each_threshold(probs, mask):
     for row, threshold in zip(swept, THRESHOLDS, strict=True):
         c = count_per_slice(apply_threshold(probs, threshold), mask)
         assert row.tolist() == [c.tp, c.fp, c.fn, c.tn]
+
+
+def test_the_sweep_equals_scikit_learn():
+    rng = np.random.default_rng(0)
+    mask, probs = rng.random((60, 70)) < 0.2, rng.choice(np.array([0, *THRESHOLDS, 1], np.float32), (60, 70))
+    tn, fp, fn, tp, scores = confusion_matrix_at_thresholds(mask.ravel(), probs.ravel())
+    counts = np.stack([tp, fp, fn, tn], axis=1)[np.isin(scores, np.float32(THRESHOLDS))]
+    np.testing.assert_array_equal(threshold_counts(probs, mask), counts[::-1])  # scikit-learn's begin with the highest
+    ious = [jaccard_score(mask.ravel(), probs.ravel() >= np.float32(t)) for t in THRESHOLDS]
+    np.testing.assert_allclose(threshold_ious(counts[::-1].astype(np.int64)), ious, rtol=1e-12)
 
 
 def test_the_sweep_by_hand():

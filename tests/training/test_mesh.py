@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from unet_jax.config import ModelConfig
-from unet_jax.inference.programs import abstract_variables
+from unet_jax.models.network import abstract_variables
 from unet_jax.training.checkpoints.store import Checkpoints
 from unet_jax.training.mesh import data_mesh
 

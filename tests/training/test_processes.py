@@ -12,7 +12,7 @@ import pytest
 
 from unet_jax import train
 from unet_jax.config import DistributedConfig, RunError, read_config
-from unet_jax.inference.programs import abstract_variables
+from unet_jax.models.network import abstract_variables
 from unet_jax.runs.records import read_records
 from unet_jax.runs.workdir import Workdir
 from unet_jax.training import processes

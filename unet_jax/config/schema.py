@@ -47,7 +47,13 @@ class ModelConfig(Checked):
 
     @property
     def stride(self) -> int:
+        """Number that image sides must be multiples of."""
         return 2**self.levels
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of each level, from full size down."""
+        return tuple(self.width * 2**level for level in range(self.levels))
 
     def rules(self) -> Iterable[Rule]:
         yield Rule("width", self.width >= 1, "at least 1")

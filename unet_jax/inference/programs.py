@@ -12,11 +12,8 @@ from jaxtyping import Array, Float, Shaped
 from unet_jax.config import ModelConfig, PreprocessConfig
 from unet_jax.models.compiler import compiler_options
 from unet_jax.models.heads import tumor_logits
-from unet_jax.models.network import UNet
+from unet_jax.models.network import UNet, Variables
 from unet_jax.models.preprocess import preprocess
-
-Variables = dict[str, Any]
-"""`params` and `batch_stats`."""
 
 
 @functools.cache
@@ -104,11 +101,3 @@ def mean_and_spread(each: list[Float[Array, "b h w"]]) -> tuple[Float[Array, "b 
     """Average several networks' probabilities of a batch, and give their standard deviation."""
     stacked = jnp.stack(each)
     return stacked.mean(axis=0), stacked.std(axis=0)
-
-
-def abstract_variables(model: ModelConfig) -> Variables:
-    """Shapes and dtypes of the network's variables, without computing them."""
-    net = UNet(model)
-    x = jax.ShapeDtypeStruct((1, model.stride, model.stride, 1), jnp.float32)
-    shapes = jax.eval_shape(lambda k, x: net.init(k, x, train=False), jax.random.key(0), x)
-    return {"params": shapes["params"], "batch_stats": shapes.get("batch_stats", {})}

@@ -1,12 +1,16 @@
 """Layers of the U-Net: exact, and written for speed on CPU and GPU."""
 
+import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float, UInt32
+
+from unet_jax.config import ModelConfig
 
 Initializer = Callable[..., Array]
 
@@ -100,6 +104,43 @@ class Dropout(nn.Module):
             return x
         keep = position_hash(self.make_rng("dropout"), x.shape) >= np.uint32(round(self.rate * 2**32))
         return jnp.where(keep, x / (1 - self.rate), 0)
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Maker of the layers of one call of a network, as its configuration has them."""
+
+    config: ModelConfig
+    dropping: Dropout
+    """The one dropout of the network: its calls draw one after the other."""
+    train: bool
+    """Normalise by the batch, or by the running statistics."""
+    drop: bool
+    """Drop values."""
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        """Type that is computed in."""
+        return jnp.dtype(self.config.precision)
+
+    def block(self, features: int, name: str) -> ConvBlock:
+        """Make two convolutions with ReLU, rematerialised and normalised as the configuration has them."""
+        kind = nn.remat(ConvBlock) if self.config.remat else ConvBlock
+        momentum = self.config.norm_momentum if self.config.norm == "conv" else None
+        return kind(features, norm_momentum=momentum, dtype=self.dtype, train=self.train, name=name)
+
+    def upsample(self, features: int, name: str) -> ConvTranspose:
+        """Make a transposed convolution that doubles both sides."""
+        return ConvTranspose(features, self.dtype, name=name)
+
+    def norm(self, name: str) -> Callable[[Array], Array]:
+        """Make a batch normalisation."""
+        layer = batch_norm(self.config.norm_momentum, self.dtype, name)
+        return functools.partial(layer, use_running_average=not self.train)
+
+    def dropout(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        """Drop values if values are dropped in this call."""
+        return self.dropping(x, train=self.drop)
 
 
 def position_hash(key: Array, shape: tuple[int, ...]) -> UInt32[Array, "*shape"]:

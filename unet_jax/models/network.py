@@ -1,13 +1,20 @@
-"""The U-Net, from a ModelConfig."""
+"""The segmentation network: an encoder, a decoder and a head, joined."""
 
-import functools
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
 from unet_jax.config import ModelConfig, UserError
-from unet_jax.models.layers import ConvBlock, ConvTranspose, Dropout, batch_norm, max_pool
+from unet_jax.models.decoders.unet import decode
+from unet_jax.models.encoders.table import ENCODERS
+from unet_jax.models.heads import classify
+from unet_jax.models.layers import Dropout, Layers
+
+Variables = dict[str, Any]
+"""`params` and `batch_stats` of a network, as `flax.linen` nests them."""
 
 
 class UNet(nn.Module):
@@ -21,10 +28,13 @@ class UNet(nn.Module):
     """
 
     config: ModelConfig
+    encoder: str = "plain"
+    """Name of the contracting path, one of `encoders.table.ENCODERS`."""
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w i"], *, train: bool, sample: bool = False) -> Float[Array, "b h w c"]:
-        """
+        """Compute the logits of a batch.
+
         Args:
             x: network input; both sides multiples of `config.stride`.
             train: normalise by the batch and drop values (needs the rng "dropout"), or use the running statistics.
@@ -36,29 +46,11 @@ class UNet(nn.Module):
         Raises:
             UserError: a side is no multiple of the stride.
         """
-        c = self.config
-        check_size(x.shape[1], x.shape[2], c)
-        dtype = jnp.dtype(c.precision)
-        momentum = c.norm_momentum if c.norm == "conv" else None
-        block_type = nn.remat(ConvBlock) if c.remat else ConvBlock
-        block = functools.partial(block_type, norm_momentum=momentum, dtype=dtype, train=train)
-        dropout = functools.partial(Dropout(c.dropout), train=train or sample)
-        widths = [c.width * 2**level for level in range(c.levels)]
-
-        skips = []
-        for level, width in enumerate(widths):
-            x = block(width, name=f"down{level}")(x)
-            skips.append(x)
-            x = max_pool(x)
-            if c.norm == "pool":
-                x = batch_norm(c.norm_momentum, dtype, f"norm{level}")(x, use_running_average=not train)
-            x = dropout(x)
-        x = block(widths[-1], name="bottom")(x)
-        for level, width in reversed(list(enumerate(widths))):
-            x = ConvTranspose(width, dtype, name=f"transpose{level}")(x)
-            x = block(width, name=f"up{level}")(dropout(x), dropout(skips[level]))
-        x = nn.Conv(c.classes, (1, 1), kernel_init=nn.initializers.glorot_uniform(), dtype=dtype, name="output")(x)
-        return x.astype(jnp.float32)
+        check_size(x.shape[1], x.shape[2], self.config)
+        # The parts are functions, not modules, so that their layers' names and draws of dropout are the network's own.
+        layers = Layers(self.config, Dropout(self.config.dropout), train=train, drop=train or sample)
+        features = ENCODERS[self.encoder](x, layers)
+        return classify(decode(features, layers), layers)
 
 
 def check_size(h: int, w: int, config: ModelConfig) -> None:
@@ -68,3 +60,11 @@ def check_size(h: int, w: int, config: ModelConfig) -> None:
             f"image is {h}x{w}; both sides must be multiples of {config.stride} for {config.levels} levels. "
             f"Convert at another --size, or choose another --model.levels."
         )
+
+
+def abstract_variables(model: ModelConfig) -> Variables:
+    """Give shapes and dtypes of the network's variables, without computing them."""
+    net = UNet(model)
+    x = jax.ShapeDtypeStruct((1, model.stride, model.stride, 1), jnp.float32)
+    shapes = jax.eval_shape(lambda k, x: net.init(k, x, train=False), jax.random.key(0), x)
+    return {"params": shapes["params"], "batch_stats": shapes.get("batch_stats", {})}

@@ -1,22 +1,27 @@
-"""Plots as PNG files: learning curves, IoU over thresholds, gallery of predictions. Matplotlib only, no jax, no pyplot.
+"""Plots of training and of an evaluation: learning curves, thresholds, reliability, Dice. Matplotlib only, no pyplot.
 
-Each picture is a function that builds a Figure and one that writes it. The same input gives the same bytes.
+Each plot is a function that builds a Figure; `write_png` and `svg` make files of it. The same input gives the same
+bytes.
 """
 
+import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
-from jaxtyping import Float64
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
+
+from unet_jax.config import TUMORS
+from unet_jax.shared.files import replacing
 
 # Okabe and Ito's colours, which stay apart for colour-blind readers.
 BLUE, VERMILLION, SKY, ORANGE, GREY = "#0072B2", "#D55E00", "#56B4E9", "#E69F00", "#6B6B6B"
@@ -35,9 +40,11 @@ STYLE: dict[Any, Any] = {  # Any: matplotlib types its keys as a list of literal
     "legend.frameon": False,
 }
 
+_GOLDEN = (math.sqrt(5) - 1) / 2
+
 
 def history_figure(records: Sequence[dict[str, Any]]) -> Figure:
-    """Learning curves: loss, pixel accuracy and micro-IoU over epochs, train and validation, the best epoch marked.
+    """Plot learning curves: loss, pixel accuracy and micro-IoU of training and validation, the best epoch marked.
 
     The best epoch is that of the highest validation micro-IoU, of equals the latest: the one whose checkpoint is kept.
 
@@ -52,9 +59,7 @@ def history_figure(records: Sequence[dict[str, Any]]) -> Figure:
     best = int(np.flatnonzero(val_iou == val_iou.max())[-1]) if np.isfinite(val_iou).any() else None
     # A line through one or a few points is not seen without marks.
     mark: dict[str, Any] = {"marker": "o", "markersize": 4} if len(records) <= 30 else {}
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(13, 4.5), layout=ConstrainedLayoutEngine(h_pad=0.08, w_pad=0.1))
-        FigureCanvasAgg(figure)
+    with _new_figure(13.0, 4.5) as figure:
         loss, accuracy, micro_iou = figure.subplots(1, 3)
         panels = (
             (loss, "loss", "Loss"),
@@ -66,9 +71,8 @@ def history_figure(records: Sequence[dict[str, Any]]) -> Figure:
             axes.plot(epochs, _series(records, "train", name), color=BLUE, label="train", **mark)
             axes.plot(epochs, val, color=VERMILLION, label="validation", **mark)
             if best is not None:
-                _mark(
-                    axes, float(epochs[best]), float(val[best]), f"highest validation micro-IoU: epoch {epochs[best]}"
-                )
+                label = f"highest validation micro-IoU: epoch {epochs[best]}"
+                _mark(axes, float(epochs[best]), float(val[best]), label)
                 if math.isfinite(val[best]):
                     title += f" (best epoch: {val[best]:.3f})"
             axes.set_title(title)
@@ -82,54 +86,137 @@ def history_figure(records: Sequence[dict[str, Any]]) -> Figure:
     return figure
 
 
-def threshold_figure(
-    thresholds: Sequence[float], ious: Sequence[float] | Float64[np.ndarray, " t"], chosen: float | None
-) -> Figure:
-    """Micro-IoU on validation over thresholds, the one in use marked with its value.
+def threshold_figure(thresholds: Sequence[float], ious: Sequence[float], chosen: float) -> Figure:
+    """Plot the micro-IoU on validation over thresholds, the one in use marked with its value.
 
     Args:
         thresholds: rising, in [0, 1].
         ious: one for each.
-        chosen: the one in use. One that is not among `thresholds` gets a line, and no value; None marks nothing.
+        chosen: the one in use. One that is not among `thresholds` gets a line, and no value.
 
     Returns:
         A figure of one axes.
     """
     values = dict(zip(thresholds, ious, strict=True))
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(7, 4.5), layout=ConstrainedLayoutEngine(h_pad=0.08, w_pad=0.1))
-        FigureCanvasAgg(figure)
+    with _new_figure(7.0, 4.5) as figure:
         axes = figure.subplots()
         axes.plot(thresholds, ious, color=BLUE, marker="o", markersize=4, label="validation")
         axes.set_xlim(0, 1)
         axes.set_xlabel("Threshold (a pixel is tumour where its probability is at least this)")
         axes.set_ylabel("Micro-IoU at native resolution")
-        if chosen is None:
-            axes.set_title("Micro-IoU on validation")
-        else:
-            value = values.get(chosen, math.nan)
-            _mark(axes, chosen, value, "chosen")
-            found = "was not tried" if math.isnan(value) else f"gives micro-IoU {value:.3f}"
-            axes.set_title(f"Threshold {chosen:g} {found} on validation")
+        value = values.get(chosen, math.nan)
+        _mark(axes, chosen, value, "chosen")
+        found = "was not tried" if math.isnan(value) else f"gives micro-IoU {value:.3f}"
+        axes.set_title(f"Threshold {chosen:g} {found} on validation")
+    return figure
+
+
+def reliability_figure(calibration: Mapping[str, Any]) -> Figure:
+    """Plot how often pixels of a probability are tumour, and below how many pixels there are of each probability.
+
+    Args:
+        calibration: `bins`, a list of low, high (in [0, 1], rising), pixels, mean_probability and fraction_tumor, the
+            last two None where a bin is empty.
+
+    Returns:
+        A figure of two axes; perfect calibration is the upper one's diagonal.
+    """
+    bins = calibration["bins"]
+    filled = [b for b in bins if b["pixels"]]
+    means, fractions = [b["mean_probability"] for b in filled], [b["fraction_tumor"] for b in filled]
+    lows, widths = [b["low"] for b in bins], [b["high"] - b["low"] for b in bins]
+    with _new_figure(7.0, 4.5) as figure:
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+        upper.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="perfect calibration")
+        upper.plot(means, fractions, color=BLUE, marker="o", markersize=4, label="network")
+        upper.set_xlim(0, 1)
+        upper.set_ylim(0, 1)
+        upper.set_ylabel("Fraction that is tumour")
+        upper.set_title("Reliability of the probabilities")
+        upper.legend(loc="upper left")
+        pixels = [b["pixels"] for b in bins]
+        lower.bar(lows, pixels, widths, align="edge", color=BLUE, edgecolor="white", linewidth=0.5)
+        if filled:  # a logarithmic axis of nothing has no limits
+            lower.set_yscale("log")
+        lower.set_ylabel("Pixels")
+        lower.set_xlabel("Predicted probability")
+    return figure
+
+
+def dice_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """Plot the native Dice of every slice by tumour type: a point a slice, a box between quartiles, the median marked.
+
+    Args:
+        rows: at least one; each with `tumor` and `native_dice`, in [0, 1].
+
+    Returns:
+        A figure of one axes, the types from above in the order of `config.TUMORS`; a type without slices is left out.
+    """
+    groups = {}
+    for tumor in TUMORS:
+        values = [r["native_dice"] for r in rows if r["tumor"] == tumor]
+        if values:
+            groups[tumor] = np.sort(np.array(values, np.float64))
+    with _new_figure(7.0, 4.5) as figure:
+        axes = figure.subplots()
+        for place, each in enumerate(groups.values()):
+            # Multiples of the golden ratio spread the points evenly, and the same way every time.
+            spread = (np.arange(len(each)) * _GOLDEN % 1 - 0.5) * 0.6
+            axes.plot(each, place + spread, color=BLUE, marker="o", markersize=3.5, linestyle="none", alpha=0.45, mew=0)
+        axes.boxplot(
+            list(groups.values()),
+            positions=range(len(groups)),
+            orientation="horizontal",
+            widths=0.75,
+            whis=(5, 95),
+            showfliers=False,
+            medianprops={"color": VERMILLION, "linewidth": 2.2},
+        )
+        axes.set_yticks(
+            range(len(groups)),
+            [f"{t.capitalize()}\n{len(g)} slices\nmedian {np.median(g):.3f}" for t, g in groups.items()],
+        )
+        axes.set_ylim(len(groups) - 0.5, -0.5)
+        axes.set_xlim(-0.02, 1.02)
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel("Dice at native resolution")
+        axes.set_title("Dice of every slice by tumour type")
     return figure
 
 
 def history_png(records: Sequence[dict[str, Any]], path: Path) -> None:
     """Write `history_figure` to `path` as PNG."""
-    _save(history_figure(records), path, dpi=120)
+    write_png(history_figure(records), path, dpi=120)
 
 
-def threshold_png(
-    thresholds: Sequence[float], ious: Sequence[float] | Float64[np.ndarray, " t"], chosen: float, path: Path
-) -> None:
+def threshold_png(thresholds: Sequence[float], ious: Sequence[float], chosen: float, path: Path) -> None:
     """Write `threshold_figure` to `path` as PNG."""
-    _save(threshold_figure(thresholds, ious, chosen), path, dpi=120)
+    write_png(threshold_figure(thresholds, ious, chosen), path, dpi=120)
 
 
-def _save(figure: Figure, path: Path, dpi: int) -> None:
-    # Without the version of matplotlib, which it writes by itself, equal pictures are equal files.
+def write_png(figure: Figure, path: Path, dpi: int) -> None:
+    """Write a figure as PNG by `replacing`; equal figures give equal bytes."""
+    # matplotlib would name its version.
+    with matplotlib.rc_context(STYLE), replacing(path) as file:
+        figure.savefig(file, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
+
+
+def svg(figure: Figure) -> bytes:
+    """Draw a figure as SVG, letters as outlines; equal figures give equal bytes."""
+    file = io.BytesIO()
+    # Else ids in the file are random, and it names the time and the version of matplotlib.
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": "unet-jax", "svg.fonttype": "path"}):
+        figure.savefig(file, format="svg", facecolor="white", metadata={"Date": None, "Creator": None})
+    return file.getvalue()
+
+
+@contextmanager
+def _new_figure(width: float, height: float) -> Iterator[Figure]:
+    """Make a figure of that size in inches, to be drawn on in the project's style."""
     with matplotlib.rc_context(STYLE):
-        figure.savefig(path, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
+        figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(h_pad=0.08, w_pad=0.1))
+        FigureCanvasAgg(figure)
+        yield figure
 
 
 def _series(records: Sequence[dict[str, Any]], part: str, name: str) -> np.ndarray:
@@ -139,23 +226,14 @@ def _series(records: Sequence[dict[str, Any]], part: str, name: str) -> np.ndarr
 
 
 def _mark(axes: Axes, x: float, y: float, label: str) -> None:
-    """The chosen point: a star, and a line down to its place on the axis."""
+    """Mark the chosen point by a star, and by a line down to its place on the axis."""
     axes.axvline(x, color=GREY, linestyle="--", linewidth=1, zorder=1)
-    axes.plot(
-        [x],
-        [y],
-        marker="*",
-        markersize=15,
-        linestyle="none",
-        color=VERMILLION,
-        markeredgecolor="black",
-        markeredgewidth=0.8,
-        label=label,
-        zorder=4,
-    )
+    edge: dict[str, Any] = {"markeredgecolor": "black", "markeredgewidth": 0.8}
+    axes.plot([x], [y], "*", color=VERMILLION, markersize=15, label=label, zorder=4, **edge)
 
 
 def _add_learning_rate(axes: Axes, epochs: Sequence[int], rates: Sequence[float]) -> Line2D:
+    """Plot the learning rate on a scale of its own, to the right."""
     right = axes.twinx()
     mark = "." if len(rates) == 1 else ""
     (line,) = right.plot(epochs, rates, color=GREY, linestyle=":", linewidth=1.3, marker=mark, label="learning rate")

@@ -13,15 +13,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from unet_jax.config import TUMORS
-from unet_jax.reporting.figures import ORANGE, SKY, STYLE, _save
-from unet_jax.scoring.metrics import (
-    dice,
-)
+from unet_jax.reporting.figures import ORANGE, SKY, STYLE, write_png
+from unet_jax.reporting.pictures import square_around
+from unet_jax.scoring.metrics import dice
 from unet_jax.scoring.slices import SliceScore
 
 
 def choose_gallery(scores: Iterable[SliceScore], per_tumor: int = 3) -> list[SliceScore]:
-    """Representative slices: of each tumour type those at even quantiles of native Dice, neither best nor worst.
+    """Choose representative slices: of each tumour type those at even quantiles of native Dice, not best nor worst.
 
     With `per_tumor` 3 they stand at the quartiles, about the 25th, 50th and 75th percentile of their type.
 
@@ -53,11 +52,13 @@ class GalleryRow:
     tumor: str
     """Tumour type."""
     slice: int
+    """Number of the slice."""
     dice: float
+    """Dice of the prediction."""
 
 
 def gallery_figure(rows: Sequence[GalleryRow]) -> Figure:
-    """Slices beside their masks: image, true mask, predicted mask, and both outlines on the enlarged image.
+    """Draw slices beside their masks: image, true mask, predicted mask, and both outlines on the enlarged image.
 
     Args:
         rows: at least one. Sizes may differ.
@@ -118,7 +119,7 @@ def gallery_figure(rows: Sequence[GalleryRow]) -> Figure:
 
 def gallery_png(rows: Sequence[GalleryRow], path: Path) -> None:
     """Write `gallery_figure` to `path` as PNG."""
-    _save(gallery_figure(rows), path, dpi=100)
+    write_png(gallery_figure(rows), path, dpi=100)
 
 
 def _window(image: Num[np.ndarray, "h w"]) -> tuple[float, float]:
@@ -133,18 +134,10 @@ def _outline(axes: Axes, mask: np.ndarray, color: str, width: float) -> None:
 
 
 def _enlarge(axes: Axes, tumor: Bool[np.ndarray, "h w"]) -> None:
-    """Show the square around all tumour, true or predicted, with as much again around it; all where there is none."""
-    if not tumor.any():
-        return
-    h, w = tumor.shape
-    ys, xs = np.nonzero(tumor)
-    side = max(2 * (1 + max(np.ptp(ys), np.ptp(xs))), min(h, w) / 4)
-    side = min(side, max(h, w))
-    limits = []
-    for v, n in ((xs, w), (ys, h)):
-        start = (v.min() + v.max() + 1 - side) / 2
-        # Pushed back inside where it would leave the picture, centred on a picture narrower than it is.
-        limits.append((n - side) / 2 if side > n else min(max(start, 0), n - side))
-    left, top = (float(start) - 0.5 for start in limits)  # pixel centres are whole numbers
-    axes.set_xlim(left, left + side)
-    axes.set_ylim(top + side, top)
+    """Show the square around all tumour, true or predicted; the whole picture where there is none."""
+    square = square_around(tumor)
+    if square is not None:
+        left, top, side = square
+        # Pixel centres are whole numbers here.
+        axes.set_xlim(left - 0.5, left - 0.5 + side)
+        axes.set_ylim(top - 0.5 + side, top - 0.5)

@@ -1,27 +1,33 @@
-"""The report of an evaluation as one HTML file: scores, plots, and every slice. It needs no network. No jax."""
+"""The report of an evaluation as one HTML file: scores, plots, and every slice. The file needs no network.
+
+Its templates are in `page/`. All that they print is escaped but the style and the script, which are the project's own.
+"""
 
 import base64
 import hashlib
-import json
-import os
-import uuid
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from html import escape
 from importlib import resources
 from pathlib import Path
-from string import Template
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.figure import Figure
 
 from unet_jax.config import TUMORS
-from unet_jax.reporting.pictures import Picture, colour_bar, picture_record
-from unet_jax.reporting.sections import detection, facts, figures, summary_table
-
-__all__ = ["Picture", "write_report"]
+from unet_jax.reporting.figures import dice_figure, history_figure, reliability_figure, svg, threshold_figure
+from unet_jax.reporting.pictures import Picture, colour_bar, data_uri, picture_record
+from unet_jax.shared.files import plain, replacing
 
 PRINTED_CARDS = 24
 """Slices of the gallery that are printed."""
+
+NONE = "\N{EN DASH}"
+"""Stands for a value that there is not."""
+
+_FORMATS = {"score": ".3f", "distance": ".2f", "count": ",.0f", "plain": "g"}
+
+_RESOLUTIONS = {"native": "Native resolution", "network": "Resolution of the network"}
 
 _PER_RESOLUTION = (
     ("dice", "Dice", "score", "lowest"),
@@ -46,18 +52,19 @@ _PER_SLICE = (
     ("tumors_found_half", "Tumours covered by half or more", "count", "lowest"),
     ("false_components", "Predicted regions that touch no tumour", "count", "highest"),
 )
+"""Measures of a slice as a whole, likewise."""
 
 
 def write_report(
     path: Path,
     *,
     title: str,
-    summary: dict[str, Any],
-    rows: Sequence[dict[str, Any]],
+    summary: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
     records: Sequence[dict[str, Any]],
     thresholds: Mapping[str, float] | None,
-    calibration: dict[str, Any] | None,
-    threshold_cost: dict[str, Any] | None,
+    calibration: Mapping[str, Any],
+    threshold_cost: Mapping[str, Any] | None,
     pictures: Iterable[Picture],
 ) -> None:
     """Write the report. The same input gives the same bytes.
@@ -68,52 +75,94 @@ def write_report(
         summary: content of summary.json.
         rows: those of slices.csv, at least one.
         records: lines of metrics.jsonl; without any there are no learning curves.
-        thresholds: micro-IoU on validation by threshold.
+        thresholds: micro-IoU on validation by threshold; None where there was not one threshold for all.
         calibration: `ece`, `ece_candidates` and `bins`.
-        threshold_cost: `chosen`, `micro_iou`, `best_on_split`, `best_micro_iou` and `cost`.
+        threshold_cost: `chosen`, `micro_iou`, `best_on_split`, `best_micro_iou` and `cost`; None likewise.
         pictures: one of each row's slice, in any order. They are taken one by one and not kept.
 
     Raises:
         ValueError: the pictures' slices are not those of the rows.
     """
     page = resources.files("unet_jax.reporting") / "page"
-    style, script, template = (page.joinpath(f"report.{kind}").read_text("utf-8") for kind in ("css", "js", "html"))
-    # The page may show pictures that it holds, and run this script and style, and do nothing else.
-    policy = (
-        f"default-src 'none'; img-src data:; style-src '{_digest(style)}'; script-src '{_digest(script)}'; "
-        "base-uri 'none'; form-action 'none'"
+    content = (
+        _templates()
+        .get_template("report.html")
+        .stream(
+            title=title,
+            summary=summary,
+            resolutions=_RESOLUTIONS,
+            plots=_plots(summary, rows, records, thresholds, calibration),
+            n_epochs=len(records),
+            calibration=calibration,
+            threshold_cost=threshold_cost,
+            colour_bar=colour_bar(),
+            data=_page_data(summary, rows),
+            pictures=map(picture_record, _checked(pictures, {row["slice"] for row in rows})),
+            style=page.joinpath("report.css").read_text("utf-8"),
+            script=page.joinpath("report.js").read_text("utf-8"),
+        )
     )
-    head, tail = template.split("$pictures\n")
-    values = {
-        "title": escape(title),
-        "split": escape(str(summary["split"])),
-        "policy": policy,
-        "style": style,
-        "script": script,
-        "facts": facts(summary),
-        "scores": summary_table(summary),
-        "detection": detection(summary),
-        "figures": figures(summary, rows, records, thresholds, calibration, threshold_cost),
-        "unit": escape(str(summary.get("distance_unit") or "px")),
-        "colour_bar": colour_bar(),
-        "data": _json(_page_data(summary, rows)),
-    }
-    part = path.with_name(f".{uuid.uuid4().hex}.part")
-    try:
+    with replacing(path) as file:
         # A title that is a name of a file can hold what UTF-8 cannot.
-        with part.open("x", encoding="utf-8", errors="replace", newline="\n") as file:
-            file.write(Template(head).substitute(values))
-            for picture in _checked(pictures, {row["slice"] for row in rows}):
-                record = _json(picture_record(picture))
-                file.write(f'<script type="application/json" class="picture" id="p{picture.slice}">{record}</script>\n')
-            file.write(Template(tail).substitute(values))
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+        content.dump(file, encoding="utf-8", errors="replace")
+
+
+def number(value: int | float | None, kind: Literal["score", "distance", "fraction", "count", "plain"]) -> str:
+    """Print a value; None and what is not finite as an en dash."""
+    if value is None or not math.isfinite(value):
+        return NONE
+    return f"{100 * value:.1f} %" if kind == "fraction" else format(value, _FORMATS[kind])
+
+
+def _templates() -> Environment:
+    templates = Environment(
+        loader=PackageLoader("unet_jax.reporting", "page"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    templates.filters |= {"number": number, "digest": _digest}
+    templates.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":"), "default": plain}
+    return templates
+
+
+def _digest(text: str) -> str:
+    """Name a script or style in a content-security policy."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
+
+
+def _plots(
+    summary: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    records: Sequence[dict[str, Any]],
+    thresholds: Mapping[str, float] | None,
+    calibration: Mapping[str, Any],
+) -> dict[str, dict[str, Any] | None]:
+    """Draw the plots; None for one that there is nothing of."""
+    curve = None
+    if thresholds:
+        curve = threshold_figure([float(t) for t in thresholds], list(thresholds.values()), summary["threshold"])
+    return {
+        "history": _embedded(history_figure(records)) if records else None,
+        # Three stand side by side: drawn smaller, their letters are as large as the others'.
+        "threshold": _embedded(curve, size=(5.6, 4.2)) if curve else None,
+        "reliability": _embedded(reliability_figure(calibration), size=(5.6, 4.2)),
+        "dice": _embedded(dice_figure(rows), size=(5.6, 4.2)),
+    }
+
+
+def _embedded(figure: Figure, size: tuple[float, float] | None = None) -> dict[str, Any]:
+    """Give an image element its source, width and height in pixels; `size` is another than the figure's, in inches."""
+    if size is not None:
+        figure.set_size_inches(size)
+    width, height = (round(96 * inches) for inches in figure.get_size_inches())
+    return {"source": data_uri("image/svg+xml", svg(figure)), "width": width, "height": height}
 
 
 def _checked(pictures: Iterable[Picture], slices: set[int]) -> Iterator[Picture]:
+    """Pass pictures on, and make sure that there is one of each slice."""
     left = set(slices)
     for picture in pictures:
         if picture.slice not in left:
@@ -125,38 +174,24 @@ def _checked(pictures: Iterable[Picture], slices: set[int]) -> Iterator[Picture]
 
 
 def _page_data(summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What the script needs besides the pictures: the rows without their keys, and the measures among them."""
+    """Collect what the script needs besides the pictures: the rows without their keys, and the measures among them."""
     columns = list(rows[0])
-    measures = []
-    for resolution, group in (("native", "Native resolution"), ("network", "Resolution of the network")):
-        for name, label, kind, worst in _PER_RESOLUTION:
-            key = f"{resolution}_{name}"
-            measures.append({"key": key, "group": group, "label": label, "kind": kind, "worst": worst})
-    for key, label, kind, worst in _PER_SLICE:
-        measures.append({"key": key, "group": "Slice", "label": label, "kind": kind, "worst": worst})
+    measures = [
+        {"key": f"{resolution}_{name}", "group": group, "label": label, "kind": kind, "worst": worst}
+        for resolution, group in _RESOLUTIONS.items()
+        for name, label, kind, worst in _PER_RESOLUTION
+    ]
+    measures += [
+        {"key": key, "group": "Slice", "label": label, "kind": kind, "worst": worst}
+        for key, label, kind, worst in _PER_SLICE
+    ]
     present = {row["tumor"] for row in rows}
     return {
-        "unit": summary.get("distance_unit") or "px",
-        "threshold": summary.get("threshold"),
+        "unit": summary["distance_unit"],
+        "threshold": summary["threshold"],
         "printed": PRINTED_CARDS,
         "tumors": [t for t in TUMORS if t in present],
         "measures": [m for m in measures if m["key"] in columns],
         "columns": columns,
         "rows": [[row[c] for c in columns] for row in rows],
     }
-
-
-def _json(content: Any) -> str:
-    """JSON inside a script element, where `</script>` and `<!--` in a string would end or change it."""
-    text = json.dumps(content, allow_nan=False, separators=(",", ":"), default=_plain)
-    return text.replace("<", "\\u003c")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        return value.item()
-    raise TypeError(f"{type(value).__name__} has no place in JSON.")
-
-
-def _digest(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")

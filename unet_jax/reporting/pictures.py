@@ -10,6 +10,8 @@ import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 from PIL import Image
 
+from unet_jax.scoring.components import bounding_box
+
 _STEPS = ((1, 0), (0, 1), (-1, 0), (0, -1))
 """Steps (x, y) right, down, left and up: each a right turn from the one before."""
 
@@ -19,6 +21,7 @@ class Picture:
     """One slice with its masks, all at the network's size."""
 
     slice: int
+    """Number of the slice."""
     image: UInt8[np.ndarray, "h w"]
     """Grey, as displayed."""
     mask: Bool[np.ndarray, "h w"]
@@ -30,13 +33,14 @@ class Picture:
 
 
 def picture_record(picture: Picture) -> dict[str, Any]:
-    """What the page needs to draw a slice, as plain values for JSON.
+    """Give the page what draws a slice, as plain values for JSON.
 
     Returns:
         slice, width, height; `image` and `probs`, PNG in base64; `mask` and `pred`, what `outline_path` gives; `box`,
         x, y, width and height of a square around both masks, or None where both are empty.
     """
     h, w = picture.image.shape
+    square = square_around(picture.mask | picture.pred)
     return {
         "slice": picture.slice,
         "width": w,
@@ -45,17 +49,17 @@ def picture_record(picture: Picture) -> dict[str, Any]:
         "probs": _base64(probability_png(picture.probs)),
         "mask": outline_path(picture.mask),
         "pred": outline_path(picture.pred),
-        "box": _square(picture.mask | picture.pred),
+        "box": None if square is None else [*square, square[2]],
     }
 
 
 def grey_png(image: UInt8[np.ndarray, "h w"]) -> bytes:
-    """The image as an 8-bit grey PNG."""
+    """Encode an image as an 8-bit grey PNG."""
     return _png(Image.fromarray(np.ascontiguousarray(image)))
 
 
 def probability_png(probs: Float32[np.ndarray, "h w"]) -> bytes:
-    """Probabilities as a PNG of 256 colours, so that a page shows them in colour without computing.
+    """Encode probabilities as a PNG of 256 colours, so that a page shows them in colour without computing.
 
     Args:
         probs: in [0, 1].
@@ -72,16 +76,17 @@ def probability_png(probs: Float32[np.ndarray, "h w"]) -> bytes:
 
 
 def colour_bar() -> str:
-    """The colours of `probability_png` from 0 to 1, left to right, as a data URI."""
+    """Draw the colours of `probability_png` from 0 to 1, left to right, as a data URI."""
     return data_uri("image/png", probability_png(np.arange(256, dtype=np.float32)[None] / 255))
 
 
 def data_uri(kind: str, content: bytes) -> str:
+    """Embed a file of a media type, such as image/png, in the address that a page shows it by."""
     return f"data:{kind};base64,{_base64(content)}"
 
 
 def outline_path(mask: Bool[np.ndarray, "h w"]) -> str:
-    """The mask's outline along the edges of its pixels, as the `d` of an SVG path.
+    """Draw a mask's outline along the edges of its pixels, as the `d` of an SVG path.
 
     Filled by the even-odd rule it is the mask, exactly; stroked it is sharp at any size.
 
@@ -119,19 +124,29 @@ def outline_path(mask: Bool[np.ndarray, "h w"]) -> str:
     return "".join(path)
 
 
-def _square(mask: np.ndarray) -> list[float] | None:
-    """The square around the mask with half as much again on each side, inside the picture where that is possible."""
-    if not mask.any():
+def square_around(mask: Bool[np.ndarray, "h w"]) -> tuple[float, float, float] | None:
+    """Choose the square that shows a tumour enlarged, twice as large as the tumour.
+
+    The side is no less than a quarter of the picture's shorter side, and no more than its longer one. The square lies
+    inside the picture if it can, else it is centred on the picture's shorter side.
+
+    Returns:
+        x and y of the upper left corner and the side, in pixels, pixel (0, 0) being the square from 0 0 to 1 1; None
+        for an empty mask.
+    """
+    box = bounding_box(mask)
+    if box is None:
         return None
-    h, w = mask.shape
-    ys, xs = np.nonzero(mask)
-    side = max(2 * (1 + int(max(np.ptp(ys), np.ptp(xs)))), min(h, w) / 4)
-    side = min(side, max(h, w))
-    corner = []
-    for v, n in ((xs, w), (ys, h)):
-        start = (int(v.min()) + int(v.max()) + 1 - side) / 2
-        corner.append((n - side) / 2 if side > n else min(max(start, 0), n - side))
-    return [float(v) for v in (*corner, side, side)]
+    rows, columns = box
+    tumor = max(rows.stop - rows.start, columns.stop - columns.start)
+    side = float(min(max(2 * tumor, min(mask.shape) / 4), max(mask.shape)))
+
+    def start(extent: slice, length: int) -> float:
+        if side > length:
+            return (length - side) / 2
+        return min(max((extent.start + extent.stop - side) / 2, 0.0), length - side)
+
+    return start(columns, mask.shape[1]), start(rows, mask.shape[0]), side
 
 
 def _png(image: Image.Image) -> bytes:

@@ -1,8 +1,7 @@
-"""summary.json as lines to read on a terminal."""
+"""Tables of an evaluation, and of a comparison of two, as lines to read on a terminal."""
 
+from collections.abc import Iterable
 from typing import Any
-
-from unet_jax.config import TUMORS
 
 _OVERLAP = ("micro_iou", "micro_dice", "mean_iou", "mean_dice", "pixel_accuracy")
 _OTHERS = ("precision", "sensitivity", "specificity", "hd95", "assd", "nsd", "missed")
@@ -18,25 +17,37 @@ _HEADINGS = {
 }
 _INTERVALS = ("mean_dice", "mean_iou", "micro_iou", "hd95")
 
+_COMPARED = {
+    "A": 10,
+    "B": 10,
+    "B - A": 10,
+    "95 % interval": 22,
+    "p patients": 12,
+    "p slices": 12,
+    "better/same/worse": 19,
+}
+"""Columns of a comparison, and their widths."""
+
 
 def summary_table(summary: dict[str, Any]) -> str:
-    """What `summarize` gave, as a table of overlap, one of the other measures, and the lines that go with them."""
-    unit = summary["distance_unit"]
+    """Print a summary: a table of overlap, one of the other measures, and the lines that go with them.
+
+    Args:
+        summary: what `summarize` gave, or the content of summary.json.
+    """
     threshold = "each fold's own threshold" if summary["threshold"] is None else f"threshold {summary['threshold']:.2f}"
-    native, found = summary["native"], summary["detection"]
     lines = [
-        f"{summary['split']}: {summary['n_slices']} slices of {summary['n_patients']} patients, {threshold}, mask rule "
-        f"{summary['mask_rule']}",
-        *_block(summary, _OVERLAP),
-        f"Mean over slices; distances in {unit}, NSD within {summary['nsd_tolerance']:g} {unit}:",
-        *_block(summary, _OTHERS),
+        f"{summary['split']}: {_sizes(summary)}, {threshold}, mask rule {summary['mask_rule']}",
+        *_scores(summary, _OVERLAP),
+        f"Mean over slices; {_distances(summary)}:",
+        *_scores(summary, _OTHERS),
     ]
-    intervals = [
-        f"{_HEADINGS[name]} {native[name]:.4g} ({low:.4g} to {high:.4g})"
-        for name in _INTERVALS
-        if native[name] is not None and (ci := native["ci95"][name]) is not None
-        for low, high in [ci]
-    ]
+    native, found = summary["native"], summary["detection"]
+    intervals = []
+    for name in _INTERVALS:
+        if native["ci95"][name] is not None:
+            low, high = native["ci95"][name]
+            intervals.append(f"{_HEADINGS[name]} {native[name]:.4g} ({low:.4g} to {high:.4g})")
     if intervals:
         lines.append(f"95 % intervals over patients, native: {', '.join(intervals)}")
     if found["found"] is not None:
@@ -48,14 +59,77 @@ def summary_table(summary: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _block(summary: dict[str, Any], names: tuple[str, ...]) -> list[str]:
-    lines = [f"{'':22}" + "".join(f"{_HEADINGS.get(name, name):>12}" for name in names)]
+def comparison_table(result: dict[str, Any]) -> str:
+    """Print a comparison: a line a measure, Dice also by tumour type, and how to read them.
+
+    Args:
+        result: what `compare_evaluations` gave, and besides `a`, `b` (names of the two) and `split`.
+    """
+    widths = _COMPARED.values()
+    lines = [
+        f"A: {result['a']}",
+        f"B: {result['b']}",
+        f"{result['split']}: {_sizes(result)}, {result['resolution']} resolution, mask rule {result['mask_rule']}; "
+        f"{_distances(result)}",
+        _line("", 14, _COMPARED, widths),
+    ]
+    for name, figures in result["measures"].items():
+        lines.append(_line(name, 14, _compared(figures), widths))
+        if name == "dice":
+            for tumor, group in result["by_tumor"].items():
+                lines.append(_line(f"  {tumor}", 14, _compared(group["dice"]), widths))
+    lines += [
+        "Intervals resample patients. p patients is Wilcoxon's signed-rank test of the patients' mean differences: the "
+        "one to go by.",
+        "p slices takes slices for independent, which those of one patient are not, and so comes out too small.",
+        "better/same/worse counts the slices on which B is so; hd95 and assd are better where they are smaller.",
+    ]
+    return "\n".join(lines)
+
+
+def _scores(summary: dict[str, Any], names: tuple[str, ...]) -> list[str]:
+    """Print some figures of each resolution, and there of each tumour type."""
+    widths = (12,) * len(names)
+    lines = [_line("", 22, [_HEADINGS.get(name, name) for name in names], widths)]
     for resolution in ("network", "native"):
-        figures = summary[resolution]
-        for label, group in [(resolution, figures)] + [(f"  {t}", figures["by_tumor"][t]) for t in TUMORS]:
-            lines.append(f"{label:22}" + "".join(f"{_number(group[name]):>12}" for name in names))
+        groups = {resolution: summary[resolution]}
+        groups |= {f"  {tumor}": group for tumor, group in summary[resolution]["by_tumor"].items()}
+        for label, group in groups.items():
+            lines.append(_line(label, 22, [_figure(group[name]) for name in names], widths))
     return lines
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}"
+def _compared(figures: dict[str, Any]) -> list[str]:
+    """Print one measure of two runs, a cell a column of _COMPARED."""
+    return [
+        f"{figures['mean_a']:.4f}",
+        f"{figures['mean_b']:.4f}",
+        f"{figures['difference']:+.4f}",
+        "-" if figures["ci95"] is None else "{:+.4f} to {:+.4f}".format(*figures["ci95"]),
+        _p(figures["p_patients"]),
+        _p(figures["p_slices"]),
+        f"{figures['wins']}/{figures['ties']}/{figures['losses']}",
+    ]
+
+
+def _sizes(content: dict[str, Any]) -> str:
+    return f"{content['n_slices']} slices of {content['n_patients']} patients"
+
+
+def _distances(content: dict[str, Any]) -> str:
+    unit = content["distance_unit"]
+    return f"distances in {unit}, NSD within {content['nsd_tolerance']:g} {unit}"
+
+
+def _line(label: str, label_width: int, cells: Iterable[str], widths: Iterable[int]) -> str:
+    return f"{label:{label_width}}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+
+
+def _figure(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}"
+
+
+def _p(value: float) -> str:
+    return f"{value:.4f}" if value >= 0.0001 else "<0.0001"

@@ -13,6 +13,7 @@ from unet_jax.data.splits import Split, load_split
 from unet_jax.inference import programs
 from unet_jax.inference.network import Network
 from unet_jax.inference.predictor import Predictor, average_thresholds
+from unet_jax.models.network import abstract_variables
 from unet_jax.runs.choices import PostprocessChoice, read_postprocess, read_threshold
 from unet_jax.runs.workdir import Workdir, run_folders
 from unet_jax.scoring.components import Postprocess
@@ -80,7 +81,7 @@ def open_run(path: Path, checkpoint: str = "best") -> TrainedRun:
         raise UserError(f"{path} has no checkpoints; expected a run of at least one epoch. Train it first.")
     with Checkpoints(workdir.checkpoints, read_only=True) as checkpoints:
         step = _choose_step(checkpoints, checkpoint)
-        variables = checkpoints.restore_variables(step, like=programs.abstract_variables(config.model))
+        variables = checkpoints.restore_variables(step, like=abstract_variables(config.model))
         digest = checkpoints.variables_digest(step)
     return TrainedRun(workdir, config, load_split(workdir.split), step, digest, jax.device_put(variables))
 

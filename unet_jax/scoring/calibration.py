@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say, and what a threshold chosen elsewhere costs. NumPy on the host."""
+"""Calibration of probabilities, and the cost of a threshold that was chosen elsewhere. NumPy on the host."""
 
 from typing import Any
 
@@ -10,14 +10,14 @@ from unet_jax.scoring.thresholds import THRESHOLDS, best_threshold, threshold_io
 BINS = 20
 
 CANDIDATE = 0.05
-"""Nearly all pixels are background that no network doubts, and an error averaged over them is small whatever the rest
-does. `ece_candidates` leaves out the pixels below this probability."""
+"""Least probability of the pixels that `ece_candidates` is over. Nearly all others are background that no network
+doubts, and an error averaged over them is small whatever the rest does."""
 
 
 def calibration_counts(
     probs: Float[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"] | UInt8[np.ndarray, "h w"], bins: int = BINS
 ) -> Float64[np.ndarray, "bins 3"]:
-    """Pixels of one slice by probability.
+    """Count the pixels of one slice by probability.
 
     Args:
         probs: probabilities in [0, 1].
@@ -47,7 +47,7 @@ def calibration_counts(
 
 
 def calibration_summary(counts: Float64[np.ndarray, "bins 3"]) -> dict[str, Any]:
-    """The reliability of probabilities.
+    """Summarise the reliability of probabilities.
 
     The expected calibration error is the mean over pixels of |mean probability - part that is tumour| of their bins
     (Naeini, Cooper and Hauskrecht, AAAI 2015; here of the probability of tumour, not of the likelier class).
@@ -60,23 +60,22 @@ def calibration_summary(counts: Float64[np.ndarray, "bins 3"]) -> dict[str, Any]
         and bins, each with low, high, pixels, mean_probability, fraction_tumor. A figure of no pixels is None.
     """
     n = len(counts)
-    bins = []
-    for i, (pixels, probability, tumor) in enumerate(counts.tolist()):
-        bins.append(
-            {
-                "low": i / n,
-                "high": (i + 1) / n,
-                "pixels": int(pixels),
-                "mean_probability": probability / pixels if pixels else None,
-                "fraction_tumor": tumor / pixels if pixels else None,
-            }
-        )
+    bins = [
+        {
+            "low": i / n,
+            "high": (i + 1) / n,
+            "pixels": int(pixels),
+            "mean_probability": probability / pixels if pixels else None,
+            "fraction_tumor": tumor / pixels if pixels else None,
+        }
+        for i, (pixels, probability, tumor) in enumerate(counts.tolist())
+    ]
     candidates = np.arange(n) / n >= CANDIDATE
     return {"ece": _error(counts), "ece_candidates": _error(counts[candidates]), "bins": bins}
 
 
 def threshold_cost(counts: Int64[np.ndarray, "t 4"], chosen: float) -> dict[str, float | None]:
-    """What it costs on a split that the threshold was chosen on another one.
+    """Compare the threshold in use, chosen on another split, with the best one of this split.
 
     The best threshold of the split itself is for this comparison alone: scores under it are no scores of unseen data.
 
@@ -100,6 +99,7 @@ def threshold_cost(counts: Int64[np.ndarray, "t 4"], chosen: float) -> dict[str,
 
 
 def _error(counts: Float64[np.ndarray, "bins 3"]) -> float | None:
+    """Compute the expected calibration error; None of no pixels."""
     pixels, probability, tumor = counts.T
     # |mean probability - fraction| times the pixels of the bin is |sum of probabilities - tumour|.
     return float(np.abs(probability - tumor).sum() / pixels.sum()) if pixels.sum() else None

@@ -1,21 +1,19 @@
-"""Connected parts of masks: tumours found or not, and the cleaning of a predicted mask. NumPy and SciPy on the host.
+"""Connected components of masks: tumours found or not, and the cleaning of a predicted mask. NumPy and SciPy.
 
-Parts are 8-connected: pixels that touch at a corner belong together.
+Components are 8-connected: pixels that touch at a corner belong together.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 from jaxtyping import Bool, Int32, Int64
 from scipy import ndimage
 
-_EIGHT = np.ones((3, 3), bool)
-_FOUR = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], bool)
+from unet_jax.scoring.metrics import Counts, iou
 
 PIXEL_CHOICES = (0, 10, 25, 50, 100, 200, 400, 800)
-"""The smallest sizes tried on validation, in pixels of the native slice."""
+"""The minimal sizes tried on validation, in pixels of the native slice."""
 
 
 @dataclass(frozen=True)
@@ -23,31 +21,31 @@ class Detection:
     """The tumours of one slice, or of several, as a reader counts them."""
 
     tumors: int
-    """Connected parts of the true mask."""
+    """Components of the true mask."""
     found: int
-    """Those of which any pixel is predicted."""
+    """Components of the true mask of which any pixel is predicted."""
     found_half: int
-    """Those of which at least half the pixels are predicted."""
+    """Components of the true mask of which at least half the pixels are predicted."""
     false_components: int
-    """Connected parts of the prediction without a pixel of tumour."""
+    """Components of the prediction without a pixel of tumour."""
 
 
 @dataclass(frozen=True)
 class Postprocess:
-    """How a predicted mask is cleaned."""
+    """The way to clean a predicted mask."""
 
     min_pixels: int
-    """Connected parts of fewer pixels are removed."""
+    """Least size of a component that is kept, in pixels."""
     fill_holes: bool
-    """Then background that a part surrounds becomes tumour."""
+    """Turn background that a kept component surrounds into tumour."""
 
 
-CHOICES = tuple(Postprocess(*choice) for choice in product(PIXEL_CHOICES, (False, True)))
-"""What is tried on validation; the first changes nothing."""
+CHOICES = tuple(Postprocess(pixels, fill_holes) for pixels in PIXEL_CHOICES for fill_holes in (False, True))
+"""All that is tried on validation; the first changes nothing."""
 
 
 def bounding_box(mask: Bool[np.ndarray, "h w"]) -> tuple[slice, slice] | None:
-    """The smallest box around the pixels of a mask.
+    """Find the smallest box around the pixels of a mask.
 
     Returns:
         Rows and columns, to index with; None where the mask is empty.
@@ -59,7 +57,7 @@ def bounding_box(mask: Bool[np.ndarray, "h w"]) -> tuple[slice, slice] | None:
 
 
 def detect(pred: Bool[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]) -> Detection:
-    """Count the tumours of a slice that are found, and what is found without being one.
+    """Count the tumours of a slice, those that are found, and what is predicted where there is none.
 
     Args:
         pred: predicted tumour.
@@ -72,9 +70,9 @@ def detect(pred: Bool[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]) -> Dete
     if box is None:
         return Detection(0, 0, 0, 0)
     pred, mask = pred[box], mask[box]
-    tumors, sizes = _parts(mask)
+    tumors, sizes = _components(mask)
     hit = np.bincount(tumors[pred], minlength=sizes.size)[1:]
-    predicted, predicted_sizes = _parts(pred)
+    predicted, predicted_sizes = _components(pred)
     touched = np.bincount(predicted[mask], minlength=predicted_sizes.size)[1:]
     return Detection(
         tumors=int(sizes[1:].size),
@@ -85,7 +83,7 @@ def detect(pred: Bool[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]) -> Dete
 
 
 def postprocess(mask: Bool[np.ndarray, "h w"], how: Postprocess) -> Bool[np.ndarray, "h w"]:
-    """A mask without its small parts, then without holes.
+    """Remove the small components of a mask, then fill its holes.
 
     Args:
         mask: the prediction; left as it is.
@@ -97,7 +95,7 @@ def postprocess(mask: Bool[np.ndarray, "h w"], how: Postprocess) -> Bool[np.ndar
     result = np.zeros_like(mask)
     box = bounding_box(mask)
     if box is not None:
-        labels, sizes = _parts(mask[box])
+        labels, sizes = _components(mask[box])
         result[box] = _cleaned(labels, _kept(sizes, how), how)
     return result
 
@@ -105,7 +103,7 @@ def postprocess(mask: Bool[np.ndarray, "h w"], how: Postprocess) -> Bool[np.ndar
 def postprocess_counts(
     pred: Bool[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]
 ) -> dict[Postprocess, Int64[np.ndarray, " 4"]]:
-    """Counts of one slice under each of CHOICES; equal to `postprocess` and counting, but labelled once.
+    """Count the pixels of one slice under each of CHOICES: `postprocess` and counting, but labelled once.
 
     Args:
         pred: the prediction as it comes from the threshold, at native size.
@@ -118,12 +116,12 @@ def postprocess_counts(
     box = bounding_box(pred)
     if box is None:
         return {how: np.array([0, 0, positives, mask.size - positives], np.int64) for how in CHOICES}
-    labels, sizes = _parts(pred[box])
+    labels, sizes = _components(pred[box])
     inside = mask[box]
     counts, known = {}, {}
     for how in CHOICES:
         keep = _kept(sizes, how)
-        # Most choices keep the same parts.
+        # Most choices keep the same components.
         same = (keep.tobytes(), how.fill_holes)
         if same not in known:
             cleaned = _cleaned(labels, keep, how)
@@ -134,7 +132,7 @@ def postprocess_counts(
 
 
 def best_postprocess(counts: Mapping[Postprocess, Int64[np.ndarray, " 4"]]) -> Postprocess:
-    """The choice of the highest micro-IoU; of equals the one that removes least, of two such the one that fills none.
+    """Choose by the highest micro-IoU; of equals what removes least, of two such what fills no holes.
 
     Args:
         counts: tp, fp, fn, tn for each choice, summed over the slices of validation.
@@ -142,29 +140,18 @@ def best_postprocess(counts: Mapping[Postprocess, Int64[np.ndarray, " 4"]]) -> P
     Returns:
         The best of them.
     """
-
-    def rank(how: Postprocess) -> tuple[float, int, bool]:
-        tp, fp, fn, _ = (int(n) for n in counts[how])
-        union = tp + fp + fn
-        return -(tp / union if union else 1.0), how.min_pixels, how.fill_holes
-
-    return min(counts, key=rank)
+    return min(counts, key=lambda how: (-iou(Counts(*counts[how])), how.min_pixels, how.fill_holes))
 
 
-def _parts(mask: Bool[np.ndarray, "h w"]) -> tuple[Int32[np.ndarray, "h w"], Int64[np.ndarray, " n"]]:
-    """The number of each pixel's part, 0 for background, and the pixels of each, background first."""
-    labels = _labelled(mask, _EIGHT)
+def _components(mask: Bool[np.ndarray, "h w"]) -> tuple[Int32[np.ndarray, "h w"], Int64[np.ndarray, " n"]]:
+    """Label each pixel with its component's number, 0 for background, and count the pixels of each number."""
+    labels = np.zeros(mask.shape, np.int32)
+    ndimage.label(mask, np.ones((3, 3)), output=labels)
     return labels, np.bincount(labels.ravel(), minlength=1)
 
 
-def _labelled(mask: Bool[np.ndarray, "h w"], neighbours: Bool[np.ndarray, "3 3"]) -> Int32[np.ndarray, "h w"]:
-    labels = np.zeros(mask.shape, np.int32)
-    ndimage.label(mask, neighbours, output=labels)
-    return labels
-
-
 def _kept(sizes: Int64[np.ndarray, " n"], how: Postprocess) -> Bool[np.ndarray, " n"]:
-    """Which parts are large enough; not the background."""
+    """Tell of each number whether that component is large enough; never the background."""
     keep = sizes >= how.min_pixels
     keep[0] = False
     return keep
@@ -174,12 +161,7 @@ def _cleaned(
     labels: Int32[np.ndarray, "h w"], keep: Bool[np.ndarray, " n"], how: Postprocess
 ) -> Bool[np.ndarray, "h w"]:
     kept = keep[labels]
-    if not how.fill_holes:
-        return kept
-    # One pixel of background all around makes all that is outside one part, the first that is labelled. Four
-    # neighbours, because a ring that holds together at its corners is closed.
-    outside = _labelled(~np.pad(kept, 1), _FOUR)
-    return (outside != outside[0, 0])[1:-1, 1:-1]
+    return np.asarray(ndimage.binary_fill_holes(kept)) if how.fill_holes else kept
 
 
 def erode(mask: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:

@@ -1,32 +1,29 @@
 """Mergeable pixel counts, and the scores made of them: IoU, Dice, precision and others.
 
 A score over many slices is the sum of their counts, divided once. The same functions serve traced JAX arrays (integer
-counts, float32 scores) and the host (NumPy or Python integers, float64 scores), so that a formula stands here once.
+counts, float32 scores) and the host (NumPy or Python integers, float64 scores): they use what both kinds of array have,
+so that a formula stands here once and needs no jax.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
-import flax.struct
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Shaped
+from jaxtyping import Bool, Float, Shaped
 
 EMPTY_RULE = (
     "A slice whose true and predicted masks are both empty scores 1 with distance 0. A slice where exactly one of them "
     "is empty scores 0 in every measure but pixel accuracy, and its distances are the image's diagonal."
 )
-"""Said once, printed with every report. With it no other prediction of a slice with a tumour scores worse than the
-empty one, so that a missed tumour cannot improve an average. Pooled counts follow it as if they were one slice."""
+"""The rule for empty masks, printed with every report. With it no other prediction of a slice with a tumour scores
+worse than the empty one, so that a missed tumour cannot improve an average. Pooled counts follow it as if they were one
+slice."""
+
+_ON_HOST = int | float | np.generic | np.ndarray
+"""Numbers that scores of float64 are made of; of others, a device's arrays, float32."""
 
 
-@flax.struct.dataclass
-class Counts:
-    """Pixels by truth and prediction, one number or an array of them each; `a + b` merges.
-
-    Pooled on a device they are uint32, good for 2**32 pixels (4,096 slices of 1024x1024); longer sums belong on the
-    host, in NumPy int64 or Python integers.
-    """
+class Counts(NamedTuple):
+    """Pixels by truth and prediction, one number or an array of each; `a + b` merges, field by field."""
 
     tp: Any
     """Tumour, and predicted so."""
@@ -35,20 +32,15 @@ class Counts:
     fn: Any
     """Tumour, but not predicted."""
     tn: Any
-    """Neither."""
+    """Neither tumour nor predicted."""
 
-    @classmethod
-    def zeros(cls, shape: tuple[int, ...] = ()) -> "Counts":
-        """Nothing counted yet, on the default device."""
-        # Four arrays, not one four times: a donated state must not hold the same buffer twice.
-        return cls(*(jnp.zeros(shape, jnp.uint32) for _ in range(4)))
-
-    def __add__(self, other: "Counts") -> "Counts":
-        return Counts(self.tp + other.tp, self.fp + other.fp, self.fn + other.fn, self.tn + other.tn)
+    def __add__(self, other: "Counts") -> "Counts":  # pyright: ignore[reportIncompatibleMethodOverride]
+        # A tuple's own + would make one of eight fields.
+        return Counts(*(ours + theirs for ours, theirs in zip(self, other, strict=True)))
 
 
-def apply_threshold(probs: Float[Array | np.ndarray, "*shape"], threshold: float) -> Bool[Array | np.ndarray, "*shape"]:
-    """The predicted tumour: where the probability is at least the threshold.
+def apply_threshold(probs: Float[Any, "*shape"], threshold: float) -> Bool[Any, "*shape"]:
+    """Predict tumour where the probability is at least the threshold.
 
     Both sides are compared in float32, on every path, so that a probability that stands exactly on a threshold falls
     on the same side everywhere. NaN is no tumour.
@@ -63,25 +55,22 @@ def apply_threshold(probs: Float[Array | np.ndarray, "*shape"], threshold: float
     return probs.astype(np.float32) >= np.float32(threshold)
 
 
-def count(pred: Shaped[Array, "b h w"], mask: Shaped[Array, "b h w"], valid: Bool[Array, " b"]) -> Counts:
-    """Counts pooled over the valid slices of a batch.
+def outcomes(pred: Shaped[Any, "*shape"], mask: Shaped[Any, "*shape"]) -> Counts:
+    """Tell for each pixel which of the four kinds it is.
 
     Args:
-        pred: predicted tumour, bool or 0/1.
+        pred: predicted tumour, bool or 0/1, JAX or NumPy.
         mask: true tumour, likewise.
-        valid: False for slices that only fill the batch.
 
     Returns:
-        Counts of shape ().
+        Four masks of that shape, of which exactly one is true at each pixel.
     """
-    v = valid[:, None, None]
-    return Counts(*((kind & v).sum(dtype=jnp.uint32) for kind in _kinds(pred, mask)))
+    pred, mask = pred.astype(bool), mask.astype(bool)  # `~` of a 0/1 integer is no negation
+    return Counts(tp=pred & mask, fp=pred & ~mask, fn=~pred & mask, tn=~pred & ~mask)
 
 
-def count_per_slice(
-    pred: Shaped[Array | np.ndarray, "*batch h w"], mask: Shaped[Array | np.ndarray, "*batch h w"]
-) -> Counts:
-    """Counts of each slice by itself.
+def count_per_slice(pred: Shaped[Any, "*batch h w"], mask: Shaped[Any, "*batch h w"]) -> Counts:
+    """Count the pixels of each slice by itself.
 
     Args:
         pred: predicted tumour, bool or 0/1; one slice (h, w) or any batch of them, JAX or NumPy.
@@ -90,7 +79,7 @@ def count_per_slice(
     Returns:
         Counts of shape (*batch,), int32 from JAX arrays, int64 from NumPy's.
     """
-    return Counts(*(kind.sum(axis=(-2, -1)) for kind in _kinds(pred, mask)))
+    return Counts(*(kind.sum(axis=(-2, -1)) for kind in outcomes(pred, mask)))
 
 
 def iou(counts: Counts) -> Any:
@@ -111,24 +100,23 @@ def dice(counts: Counts) -> Any:
     """Dice coefficient (F1 score): 2 TP / (2 TP + FP + FN).
 
     Args:
-        counts: of any shape; JAX, NumPy or Python numbers.
+        counts: as for `iou`.
 
     Returns:
-        In [0, 1], of the counts' shape; float32 for JAX arrays, else float64. 1 where both masks are empty, and so 0
-        where one is.
+        As `iou`.
     """
     tp, fp, fn, _ = _floats(counts)
     return _ratio(2 * tp, 2 * tp + fp + fn)
 
 
 def pixel_accuracy(counts: Counts) -> Any:
-    """Fraction of pixels predicted as they are: (TP + TN) / (TP + FP + FN + TN).
+    """Fraction of the pixels that are predicted right: (TP + TN) / (TP + FP + FN + TN).
 
     Args:
-        counts: of any shape; JAX, NumPy or Python numbers.
+        counts: as for `iou`.
 
     Returns:
-        In [0, 1], of the counts' shape; float32 for JAX arrays, else float64. 1 where there are no pixels.
+        In [0, 1], of the counts' shape and type as `iou`. 1 where there are no pixels.
     """
     tp, fp, fn, tn = _floats(counts)
     return _ratio(tp + tn, tp + fp + fn + tn)
@@ -138,11 +126,10 @@ def precision(counts: Counts) -> Any:
     """Fraction of the predicted tumour that is tumour (positive predictive value): TP / (TP + FP).
 
     Args:
-        counts: of any shape; JAX, NumPy or Python numbers.
+        counts: as for `iou`.
 
     Returns:
-        In [0, 1], of the counts' shape; float32 for JAX arrays, else float64. By EMPTY_RULE 0, not 0 / 0, for an
-        empty prediction of a tumour.
+        As `iou`; by EMPTY_RULE 0, not 0 / 0, for an empty prediction of a tumour.
     """
     tp, fp, fn, _ = _floats(counts)
     return _ratio(tp, tp + fp) * _both_or_neither(tp, fp, fn)
@@ -152,71 +139,58 @@ def sensitivity(counts: Counts) -> Any:
     """Fraction of the tumour that is predicted (recall): TP / (TP + FN).
 
     Args:
-        counts: of any shape; JAX, NumPy or Python numbers.
+        counts: as for `iou`.
 
     Returns:
-        In [0, 1], of the counts' shape; float32 for JAX arrays, else float64. By EMPTY_RULE 0, not 0 / 0, for a
-        prediction where there is no tumour.
+        As `iou`; by EMPTY_RULE 0, not 0 / 0, for a prediction where there is no tumour.
     """
     tp, fp, fn, _ = _floats(counts)
     return _ratio(tp, tp + fn) * _both_or_neither(tp, fp, fn)
 
 
 def specificity(counts: Counts) -> Any:
-    """Fraction of what is no tumour that is predicted so: TN / (TN + FP), but 0 where one mask is empty.
+    """Fraction of the pixels without tumour that are predicted so: TN / (TN + FP), but 0 where one mask is empty.
 
     Without that exception, which is EMPTY_RULE's, an empty prediction would have the best specificity there is.
 
     Args:
-        counts: of any shape; JAX, NumPy or Python numbers.
+        counts: as for `iou`.
 
     Returns:
-        In [0, 1], of the counts' shape; float32 for JAX arrays, else float64. 1 where all is tumour.
+        As `iou`, but 1 where all is tumour.
     """
     tp, fp, fn, tn = _floats(counts)
     return _ratio(tn, tn + fp) * _both_or_neither(tp, fp, fn)
 
 
 def volumetric_similarity(counts: Counts) -> Any:
-    """How alike the two tumours are in size, wherever they lie: 1 - |FP - FN| / (2 TP + FP + FN).
+    """Likeness of the two tumours in size, wherever they lie: 1 - |FP - FN| / (2 TP + FP + FN).
 
     Taha and Hanbury, BMC Medical Imaging 15:29, 2015.
 
     Args:
-        counts: of any shape; JAX, NumPy or Python numbers.
+        counts: as for `iou`.
 
     Returns:
-        In [0, 1], of the counts' shape; float32 for JAX arrays, else float64. 1 where both masks are empty, and so 0
-        where one is.
+        As `iou`.
     """
     tp, fp, fn, _ = _floats(counts)
     total = 2 * tp + fp + fn
     return _ratio(total - abs(fp - fn), total)
 
 
-def _kinds(pred: Any, mask: Any) -> tuple[Any, Any, Any, Any]:
-    """Where pixels are true positive, false positive, false negative and true negative: the order of Counts."""
-    pred, mask = pred.astype(bool), mask.astype(bool)  # `~` of a 0/1 integer is no negation
-    return pred & mask, pred & ~mask, ~pred & mask, ~pred & ~mask
-
-
-def _floats(counts: Counts) -> tuple[Any, Any, Any, Any]:
-    """The counts as floats before any sum is made of them: 2 TP may not fit their type."""
-    values = (counts.tp, counts.fp, counts.fn, counts.tn)
-    if any(isinstance(v, jax.Array) for v in values):
-        tp, fp, fn, tn = (jnp.asarray(v, jnp.float32) for v in values)
-    else:
-        tp, fp, fn, tn = (np.float64(v) for v in values)
-    return tp, fp, fn, tn
+def _floats(counts: Counts) -> Counts:
+    """Make floats of the counts before any sum is made of them: 2 TP may not fit their type."""
+    return Counts(*(np.float64(n) if isinstance(n, _ON_HOST) else n.astype(np.float32) for n in counts))
 
 
 def _both_or_neither(tp: Any, fp: Any, fn: Any) -> Any:
-    """False, and so 0, where exactly one of the two masks is empty."""
+    """Give 0 where exactly one of the two masks is empty, else 1."""
     return (tp + fp == 0) == (tp + fn == 0)
 
 
 def _ratio(numerator: Any, denominator: Any) -> Any:
-    """0 / 0 is 1: there was nothing, and nothing was predicted."""
+    """Divide; 0 / 0 is 1, for there was nothing and nothing was predicted."""
     empty = denominator == 0
     # The divisor is made 1 first: a 0 / 0 would warn on the host, and trip jax_debug_nans.
     return (numerator + empty) / (denominator + empty)

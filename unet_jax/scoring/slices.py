@@ -1,4 +1,4 @@
-"""Scored slices: counts, distances and tumours of each, rows of tables, figures of many. On the host, float64."""
+"""Scored slices: counts, distances and tumours of each, rows of tables, figures of many. NumPy, float64."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -25,26 +25,21 @@ from unet_jax.scoring.surface import SurfaceScore, surface_scores
 RESOLUTIONS = ("network", "native")
 
 COUNT_MEASURES: dict[str, Callable[[Counts], Any]] = {
-    "iou": iou,
-    "dice": dice,
-    "pixel_accuracy": pixel_accuracy,
-    "precision": precision,
-    "sensitivity": sensitivity,
-    "specificity": specificity,
-    "volumetric_similarity": volumetric_similarity,
+    measure.__name__: measure
+    for measure in (iou, dice, pixel_accuracy, precision, sensitivity, specificity, volumetric_similarity)
 }
-"""What a slice's counts give."""
+"""Measures that are made of a slice's counts."""
 
 SURFACE_MEASURES = ("hd95", "assd", "nsd")
-"""What a slice's outlines give."""
+"""Measures that are made of a slice's outlines."""
 
 MEASURES = tuple(name for name in (*COUNT_MEASURES, *SURFACE_MEASURES) if name != "pixel_accuracy")
-"""Measures of a slice that EMPTY_RULE holds for."""
+"""Measures of a slice that follow EMPTY_RULE."""
 
 _FIRST = ("iou", "dice", "pixel_accuracy")
 """The measures of a slice that stand first in a row."""
 
-_FURTHER = ("precision", "sensitivity", "specificity", "volumetric_similarity", *SURFACE_MEASURES)
+_FURTHER = tuple(name for name in MEASURES if name not in _FIRST)
 
 FIGURES = (
     "micro_iou",
@@ -62,7 +57,7 @@ FIGURES = (
     "micro_sensitivity",
     "micro_specificity",
 )
-"""What is reported of some slices. micro_* and pixel_accuracy are pooled over their pixels; missed is the part of the
+"""Figures reported of some slices. micro_* and pixel_accuracy are pooled over their pixels; missed is the part of the
 slices with a tumour of which no pixel is predicted; the others are means of the slices' own scores."""
 
 
@@ -71,6 +66,7 @@ class SliceScore:
     """One scored slice."""
 
     slice: int
+    """Number of the slice."""
     pid: str
     """Patient."""
     tumor: str
@@ -128,7 +124,7 @@ def score_slice(
 
 
 def slice_rows(scores: Iterable[SliceScore]) -> list[dict[str, Any]]:
-    """The rows of `slices.csv`: the scores of each slice.
+    """Make the rows of `slices.csv`: the scores of each slice.
 
     Args:
         scores: in any order.
@@ -162,7 +158,7 @@ def slice_rows(scores: Iterable[SliceScore]) -> list[dict[str, Any]]:
 
 
 def patient_rows(scores: Iterable[SliceScore]) -> list[dict[str, Any]]:
-    """The rows of `patients.csv`: the scores of each patient, pooled and averaged over the patient's slices.
+    """Make the rows of `patients.csv`: the scores of each patient, pooled and averaged over the patient's slices.
 
     Args:
         scores: in any order.
@@ -196,7 +192,7 @@ def patient_rows(scores: Iterable[SliceScore]) -> list[dict[str, Any]]:
 
 
 def slice_columns(scores: Sequence[SliceScore], resolution: str) -> dict[str, Float64[np.ndarray, " n"]]:
-    """What is summed over slices: every figure is a ratio of such sums.
+    """Give what is summed over slices: every figure is a ratio of such sums.
 
     Args:
         scores: at least one.
@@ -205,24 +201,20 @@ def slice_columns(scores: Sequence[SliceScore], resolution: str) -> dict[str, Fl
     Returns:
         A value a slice of each measure, of the counts, of `with_tumor` and `missed` (0 or 1), and of `slices` (1).
     """
-    counts = [getattr(s, resolution) for s in scores]
-    tp, fp, fn, tn = np.array([(c.tp, c.fp, c.fn, c.tn) for c in counts], np.float64).T
+    counts = Counts(*np.array([getattr(s, resolution) for s in scores], np.float64).T)
     surfaces = [getattr(s, f"{resolution}_surface") for s in scores]
     return {
         "slices": np.ones(len(scores)),
-        "tp": tp,
-        "fp": fp,
-        "fn": fn,
-        "tn": tn,
-        "with_tumor": (tp + fn > 0).astype(np.float64),
-        "missed": ((tp == 0) & (fn > 0)).astype(np.float64),
-        **{name: measure(Counts(tp, fp, fn, tn)) for name, measure in COUNT_MEASURES.items()},
+        **counts._asdict(),
+        "with_tumor": (counts.tp + counts.fn > 0).astype(np.float64),
+        "missed": ((counts.tp == 0) & (counts.fn > 0)).astype(np.float64),
+        **{name: measure(counts) for name, measure in COUNT_MEASURES.items()},
         **{name: np.array([getattr(s, name) for s in surfaces], np.float64) for name in SURFACE_MEASURES},
     }
 
 
 def figures_of(sums: dict[str, Any]) -> dict[str, Any]:
-    """FIGURES of some slices.
+    """Compute FIGURES of some slices.
 
     Args:
         sums: of what `slice_columns` gives, over at least one slice; of any shape, for many samples at a time.
@@ -230,7 +222,7 @@ def figures_of(sums: dict[str, Any]) -> dict[str, Any]:
     Returns:
         Of that shape each; `missed` is NaN where no slice has a tumour.
     """
-    pooled = Counts(sums["tp"], sums["fp"], sums["fn"], sums["tn"])
+    pooled = Counts(*(sums[kind] for kind in Counts._fields))
     figures = {name: sums[name] / sums["slices"] for name in MEASURES}
     figures |= {f"mean_{name}": figures.pop(name) for name in ("iou", "dice")}
     figures |= {f"micro_{name}": measure(pooled) for name, measure in COUNT_MEASURES.items()}

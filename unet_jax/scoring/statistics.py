@@ -1,6 +1,6 @@
-"""What figures of a sample of patients are worth: intervals, tests, and the comparison of two evaluations.
+"""Intervals and tests over patients, and the comparison of two evaluations.
 
-Slices of one patient are alike, so patients are what is resampled and tested. NumPy and SciPy on the host, no jax.
+Slices of one patient are alike, so patients are what is resampled and tested. NumPy and SciPy on the host.
 """
 
 import math
@@ -36,25 +36,25 @@ _SETTINGS = {
     "spacing_mm": "Evaluate both with one spacing.",
     "nsd_tolerance": "Evaluate both with one tolerance.",
 }
-"""What two evaluations must share, by its name in summary.json, and how to mend it."""
+"""Settings that two evaluations must share, by their names in summary.json, and what to do where they differ."""
 
 _AGAIN = "Evaluate the run again with `python -m unet_jax.eval`."
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What `unet_jax.eval` wrote of a run and a split."""
+    """The files that `unet_jax.eval` wrote of a run and a split."""
 
     name: str
-    """What to call it in an error."""
+    """Name of the run in an error."""
     rows: Sequence[dict[str, Any]]
-    """slices.csv, values as text or numbers."""
+    """Rows of slices.csv, values as text or numbers."""
     summary: dict[str, Any]
-    """summary.json."""
+    """Content of summary.json."""
 
 
 def patient_sums(columns: Float64[np.ndarray, "n k"], pids: Sequence[str]) -> Float64[np.ndarray, "p k"]:
-    """Sums over each patient's slices.
+    """Sum over each patient's slices.
 
     Args:
         columns: values of n slices.
@@ -72,7 +72,7 @@ def patient_sums(columns: Float64[np.ndarray, "n k"], pids: Sequence[str]) -> Fl
 def resampled_sums(
     sums: Float64[np.ndarray, "p k"], *, seed: int = SEED, resamples: int = RESAMPLES
 ) -> Float64[np.ndarray, "b k"]:
-    """Totals over samples of as many patients, drawn with replacement (Efron's bootstrap, by clusters).
+    """Sum over samples of as many patients, drawn with replacement (Efron's bootstrap, by clusters).
 
     Args:
         sums: what `patient_sums` gives.
@@ -89,7 +89,7 @@ def resampled_sums(
 
 
 def interval(values: Float64[np.ndarray, " b"]) -> list[float] | None:
-    """The middle 95 % of a figure over bootstrap samples: its 2.5th and 97.5th percentile.
+    """Find the middle 95 % of a figure over bootstrap samples: its 2.5th and 97.5th percentile.
 
     Args:
         values: the figure in each sample, NaN where it has none there.
@@ -105,7 +105,7 @@ def interval(values: Float64[np.ndarray, " b"]) -> list[float] | None:
 
 
 def signed_rank_p(differences: Float64[np.ndarray, " n"]) -> float:
-    """Two-sided p of Wilcoxon's signed-rank test that differences are symmetric about zero.
+    """Compute the two-sided p of Wilcoxon's signed-rank test that differences are symmetric about zero.
 
     Args:
         differences: of pairs that are independent of each other. Zeros are left out, as Wilcoxon did.
@@ -130,7 +130,7 @@ def compare_scores(
     seed: int = SEED,
     resamples: int = RESAMPLES,
 ) -> dict[str, Any]:
-    """One measure of two runs on the same slices.
+    """Compare one measure of two runs on the same slices.
 
     Args:
         a: of one run, a value a slice.
@@ -165,11 +165,11 @@ def compare_scores(
 def compare_evaluations(
     a: Evaluation, b: Evaluation, resolution: str, *, seed: int = SEED, resamples: int = RESAMPLES
 ) -> dict[str, Any]:
-    """Two runs, slice by slice.
+    """Compare two runs, slice by slice.
 
     Args:
         a: one run.
-        b: the other, evaluated on the same slices in the same way.
+        b: the other run, evaluated on the same slices in the same way.
         resolution: network or native.
         seed: of the bootstrap.
         resamples: samples of patients.
@@ -180,7 +180,7 @@ def compare_evaluations(
         occurs n_slices, n_patients and dice).
 
     Raises:
-        UserError: they are of different slices or of different settings, or lack a figure.
+        UserError: the runs are of different slices or of different settings, or lack a figure.
     """
     settings = {name: _shared(a, b, name) for name in _SETTINGS}
     pairs = _paired(a, b)
@@ -219,6 +219,7 @@ def compare_evaluations(
 
 
 def _shared(a: Evaluation, b: Evaluation, name: str) -> Any:
+    """Read a setting that the two must share."""
     for evaluation in (a, b):
         if name not in evaluation.summary:
             raise UserError(f"{evaluation.name}: summary.json has no {name}; an earlier version wrote it. {_AGAIN}")
@@ -231,7 +232,7 @@ def _shared(a: Evaluation, b: Evaluation, name: str) -> Any:
 
 
 def _paired(a: Evaluation, b: Evaluation) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """The rows of the same slice, by slice."""
+    """Pair the two rows of each slice, by slice."""
     rows_a, rows_b = _by_slice(a), _by_slice(b)
     both = rows_a.keys() & rows_b.keys()
     if len(both) < len(rows_a) or len(both) < len(rows_b):
@@ -253,6 +254,7 @@ def _paired(a: Evaluation, b: Evaluation) -> list[tuple[dict[str, Any], dict[str
 
 
 def _by_slice(evaluation: Evaluation) -> dict[int, dict[str, Any]]:
+    """Key the rows by slice, and make sure that each has a patient and a tumour type."""
     rows = {}
     for row in evaluation.rows:
         number = int(_number(evaluation, row, "slice"))

@@ -1,4 +1,4 @@
-"""From the scores of each slice to what is reported: rows, summary, threshold. NumPy on the host, float64 scores."""
+"""The summary of scored slices, as `summary.json` holds it. NumPy on the host, float64 scores."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -6,9 +6,7 @@ from typing import Any
 import numpy as np
 
 from unet_jax.config import TUMORS
-from unet_jax.scoring.metrics import (
-    EMPTY_RULE,
-)
+from unet_jax.scoring.metrics import EMPTY_RULE
 from unet_jax.scoring.slices import FIGURES, MEASURES, RESOLUTIONS, SliceScore, figures_of, slice_columns
 from unet_jax.scoring.statistics import RESAMPLES, SEED, interval, patient_sums, resampled_sums
 
@@ -24,7 +22,7 @@ def summarize(
     seed: int = SEED,
     resamples: int = RESAMPLES,
 ) -> dict[str, Any]:
-    """The content of `summary.json`.
+    """Summarise scored slices.
 
     Args:
         scores: the slices of the split, in any order.
@@ -37,12 +35,12 @@ def summarize(
         resamples: samples of patients.
 
     Returns:
-        split, n_slices, n_patients, threshold, mask_rule, distance_unit (px or mm), spacing_mm, nsd_tolerance,
-        empty_rule, bootstrap, detection (tumors, the fractions found and found_half, false_components_per_slice), and
-        for `network` and `native` FIGURES, `std` (divided by n) and `median` of the slices' measures, `ci95` (low and
-        high of each figure; None for fewer than two patients), the same under by_tumor.TYPE with n_slices and
-        n_patients, and under `patients` means over patients of the means over each one's slices. A figure of nothing
-        is None.
+        The content of `summary.json`: split, n_slices, n_patients, threshold, mask_rule, distance_unit (px or mm),
+        spacing_mm, nsd_tolerance, empty_rule, bootstrap, detection (tumors, the fractions found and found_half,
+        false_components_per_slice), and for `network` and `native` FIGURES, `std` (divided by n) and `median` of the
+        slices' measures, `ci95` (low and high of each figure; None for fewer than two patients), the same under
+        by_tumor.TYPE with n_slices and n_patients, and under `patients` means over patients of the means over each
+        one's slices. A figure of nothing is None.
     """
     scores = sorted(scores, key=lambda s: s.slice)  # so that no sum depends on the order they came in
     summary: dict[str, Any] = {
@@ -69,14 +67,8 @@ def summarize(
     return summary
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        return value.item()
-    raise TypeError(f"{type(value).__name__} has no place in JSON.")
-
-
 def _group(scores: Sequence[SliceScore], resolution: str, seed: int, resamples: int) -> dict[str, Any]:
-    """FIGURES of some slices at one resolution; `std` and `median` of their measures; `ci95` of each figure."""
+    """Compute FIGURES of some slices at one resolution; `std` and `median` of their measures; `ci95` of each figure."""
     if not scores:
         figures, spread = dict.fromkeys(FIGURES), dict.fromkeys(MEASURES)
         return figures | {"std": spread, "median": dict(spread), "ci95": dict(figures)}
@@ -92,7 +84,7 @@ def _group(scores: Sequence[SliceScore], resolution: str, seed: int, resamples: 
 
 
 def _over_patients(scores: Sequence[SliceScore], resolution: str) -> dict[str, float | None]:
-    """Means over patients of the means over each one's slices: a patient of many slices counts no more than another."""
+    """Average over patients the means over each one's slices: a patient of many slices counts no more than another."""
     names = {"mean_iou": "iou", "mean_dice": "dice", "hd95": "hd95", "assd": "assd", "nsd": "nsd"}
     if not scores:
         return dict.fromkeys(names)
@@ -104,6 +96,7 @@ def _over_patients(scores: Sequence[SliceScore], resolution: str) -> dict[str, f
 
 
 def _detection(scores: Sequence[SliceScore]) -> dict[str, Any]:
+    """Summarise which tumours were found."""
     tumors = sum(s.detection.tumors for s in scores)
     false_components = sum(s.detection.false_components for s in scores)
     return {

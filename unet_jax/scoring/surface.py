@@ -1,4 +1,4 @@
-"""How far apart two outlines are: 95th percentile and mean of their distances, and the part within a tolerance.
+"""Distances between two outlines: 95th percentile and mean, and the fraction within a tolerance.
 
 NumPy and SciPy on the host. The definitions and their pitfalls: Maier-Hein and Reinke et al., Metrics reloaded, Nature
 Methods 21, 2024.
@@ -21,9 +21,9 @@ class SurfaceScore:
     hd95: float
     """95th percentile of the Hausdorff distance; 0 at best, the image's diagonal at worst."""
     assd: float
-    """Average symmetric surface distance, likewise."""
+    """Average symmetric surface distance; 0 at best, the image's diagonal at worst."""
     nsd: float
-    """Normalised surface Dice, 0 to 1: the part of the outlines that is within the tolerance of the other one."""
+    """Normalised surface Dice, 0 to 1: the fraction of the outlines that is within the tolerance of each other."""
 
 
 def surface_scores(
@@ -66,7 +66,7 @@ def surface_scores(
 
 
 def _outline(mask: Bool[np.ndarray, "h w"]) -> Int64[np.ndarray, "n 2"]:
-    """Row and column of each pixel with a neighbour outside."""
+    """Find row and column of each pixel of a mask with one of its four neighbours outside."""
     padded = np.pad(mask, 1)
     inside = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
     return np.argwhere(mask & ~inside)

@@ -3,11 +3,7 @@
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64, UInt8
 
-from unet_jax.scoring.metrics import (
-    Counts,
-    apply_threshold,
-    iou,
-)
+from unet_jax.scoring.metrics import Counts, apply_threshold, iou
 
 THRESHOLDS = tuple(i / 20 for i in range(1, 20))
 """The thresholds tried on validation: 0.05, 0.10 ... 0.95."""
@@ -16,7 +12,7 @@ THRESHOLDS = tuple(i / 20 for i in range(1, 20))
 def threshold_counts(
     probs: Float[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"] | UInt8[np.ndarray, "h w"]
 ) -> Int64[np.ndarray, "t 4"]:
-    """Counts of one slice under every threshold, in one pass; equal to `apply_threshold` and counting at each.
+    """Count the pixels of one slice under every threshold, in one pass; equal to `apply_threshold` and counting.
 
     Args:
         probs: probabilities in [0, 1].
@@ -39,7 +35,7 @@ def threshold_counts(
 
 
 def threshold_ious(counts: Int64[np.ndarray, "t 4"]) -> Float64[np.ndarray, " t"]:
-    """The micro-IoU under each of THRESHOLDS.
+    """Compute the micro-IoU under each of THRESHOLDS.
 
     Args:
         counts: what `threshold_counts` gives, summed over slices.
@@ -51,7 +47,7 @@ def threshold_ious(counts: Int64[np.ndarray, "t 4"]) -> Float64[np.ndarray, " t"
 
 
 def best_threshold(counts: Int64[np.ndarray, "t 4"]) -> tuple[float, float]:
-    """The threshold of the highest micro-IoU; of equals the nearest to 0.5, of two as near the lower.
+    """Choose the threshold of the highest micro-IoU; of equals the nearest to 0.5, of two as near the lower.
 
     Args:
         counts: what `threshold_counts` gives, summed over slices.

@@ -8,8 +8,8 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-WORTH_LINES = 100
-"""Fewer things than these are done without a word where there is no terminal."""
+WORTH_LINES, WORTH_LINES_BYTES = 100, 10_000_000
+"""Less work, in things or bytes, is done without a word where there is no terminal."""
 
 
 @contextmanager
@@ -35,9 +35,13 @@ def progress(total: int, name: str, unit: str = "slice") -> Iterator[Callable[[i
     def advance(count: int) -> None:
         nonlocal done
         before, done = done, done + count
-        if total >= WORTH_LINES and done * 10 // total > before * 10 // total:
+        least = WORTH_LINES_BYTES if unit == "B" else WORTH_LINES
+        if total >= least and done * 10 // total > before * 10 // total:
             rate = done / (time.perf_counter() - start)
-            print(f"{name}: {done}/{total} {unit}s, {rate:.0f} {unit}s/s", file=sys.stderr, flush=True)
+            line = f"{name}: {done}/{total} {unit}s, {rate:.0f} {unit}s/s"
+            if unit == "B":
+                line = f"{name}: {done / 1e6:.1f}/{total / 1e6:.1f} MB, {rate / 1e6:.1f} MB/s"
+            print(line, file=sys.stderr, flush=True)
 
     yield advance
 

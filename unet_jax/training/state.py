@@ -11,6 +11,7 @@ from jaxtyping import Array
 from unet_jax.config import Config
 from unet_jax.models.network import UNet
 from unet_jax.scoring.metrics import Counts
+from unet_jax.training.counts import zero_counts
 
 
 @flax.struct.dataclass
@@ -25,7 +26,7 @@ class Sums:
 
     @classmethod
     def zeros(cls) -> "Sums":
-        return cls(loss=jnp.zeros(()), steps=jnp.zeros((), jnp.int32), counts=Counts.zeros())
+        return cls(loss=jnp.zeros(()), steps=jnp.zeros((), jnp.int32), counts=zero_counts())
 
 
 @flax.struct.dataclass

@@ -15,8 +15,9 @@ from unet_jax.models.compiler import compiler_options
 from unet_jax.models.heads import tumor_logits
 from unet_jax.models.network import UNet
 from unet_jax.models.preprocess import preprocess
-from unet_jax.scoring.metrics import Counts, apply_threshold, count
+from unet_jax.scoring.metrics import Counts, apply_threshold
 from unet_jax.training.augment.geometry import augment
+from unet_jax.training.counts import count
 from unet_jax.training.losses.terms import LossSums, loss_sums, loss_value
 from unet_jax.training.mesh import divided, replicated
 from unet_jax.training.state import Sums, TrainState
@@ -141,5 +142,5 @@ def make_eval_step(config: Config, mesh: Mesh) -> Callable[..., tuple[LossSums, 
 
 
 def _counts(logits: Array, masks: Shaped[Array, "b h w"], valid: Shaped[Array, " b"]) -> Counts:
-    pred: Any = apply_threshold(jax.nn.sigmoid(tumor_logits(logits)), THRESHOLD)
+    pred = apply_threshold(jax.nn.sigmoid(tumor_logits(logits)), THRESHOLD)
     return count(pred, masks > 0, valid)

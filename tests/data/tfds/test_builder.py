@@ -86,7 +86,7 @@ def test_examples_are_the_slices_in_their_order(few, tmp_path):
 def test_without_a_folder_they_are_fetched(few, tmp_path, monkeypatch):
     asked = []
 
-    def download(out, *, progress, say):
+    def download(out, *, say):
         asked.append(out)
         shutil.copytree(few, out)
 

@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 
 from unet_jax.config import TUMORS
 from unet_jax.data.converted import rows
-from unet_jax.data.download import PAGE, download
+from unet_jax.data.download.article import PAGE, download
 from unet_jax.data.raw import find_folds, find_slices
 from unet_jax.imaging.formats.mat import read_folds
 from unet_jax.shared.progress import track
@@ -51,7 +51,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             raw = Path(dl_manager.manual_dir)
         except AssertionError:  # how TFDS says that there is no such folder, or nothing in it
             raw = Path(dl_manager.download_dir) / self.name
-            download(raw, progress=sys.stderr.isatty(), say=print)
+            download(raw, say=print)
         folds = find_folds(raw)
         numbers = np.zeros(0, np.int64) if folds is None else read_folds(folds)
         return {"train": self._generate_examples(find_slices(raw), numbers.tolist())}

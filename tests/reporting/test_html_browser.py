@@ -12,9 +12,10 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-from unet_jax.reporting.html import Picture, write_report
+from tests.helpers.report import CALIBRATION, TUMORS, make_summary
+from unet_jax.reporting.html import write_report
+from unet_jax.reporting.pictures import Picture
 
-TUMORS = ("meningioma", "glioma", "pituitary")
 N = 60
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
@@ -33,13 +34,6 @@ def make_rows():
         row["native_hd95"] = None if i == 30 else row["native_hd95"]
         rows.append(row | {"native_tumor_pixels": 100 + i, "missed": int(i * 7 % N == 0)})
     return rows
-
-
-def make_summary():
-    scores = {"micro_iou": 0.5, "mean_dice": 0.6, "hd95": 7.0, "ci95": {"mean_dice": [0.55, 0.65]}}
-    part = scores | {"by_tumor": {t: scores | {"n_slices": N // 3} for t in TUMORS}}
-    summary = {"split": "test", "n_slices": N, "n_patients": 20, "threshold": 0.35, "mask_rule": "area"}
-    return summary | {"distance_unit": "px", "network": part, "native": part, "detection": {"tumors": N, "found": 0.9}}
 
 
 def make_pictures():
@@ -76,11 +70,11 @@ def report(tmp_path_factory):
     write_report(
         path,
         title="runs/a",
-        summary=make_summary(),
+        summary=make_summary(N, threshold=0.35),
         rows=make_rows(),
         records=[],
         thresholds=None,
-        calibration=None,
+        calibration=CALIBRATION,
         threshold_cost=None,
         pictures=make_pictures(),
     )

@@ -113,6 +113,8 @@ def test_an_image_that_is_not_contiguous_keeps_its_pixels():
     [
         ([], (8, 8), None),
         ([(20, 30)], (64, 64), [22.5, 12.5, 16, 16]),  # a quarter of the side around a single pixel
+        ([(3, 60)], (64, 64), [48, 0, 16, 16]),
+        ([(10, 12), (25, 30)], (40, 90), [2.5, 0, 38, 38]),  # as wide as 19 pixels, twice
         ([(0, 0), (9, 4)], (64, 64), [0, 0, 20, 20]),  # pushed back into the picture
         ([(2, 2), (57, 10)], (60, 20), [-20, 0, 60, 60]),  # never more than the picture's longer side
     ],

@@ -1,23 +1,28 @@
-"""The part of Figshare's API that matters, on this machine, and the ways in which it may fail."""
+"""Parts of Figshare's API that matter, served on this machine, and the ways in which they may fail."""
 
 import hashlib
 import io
 import json
 import threading
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from unet_jax.data.phantom_files import folds_bytes, slice_bytes
 
+Action = Callable[[BaseHTTPRequestHandler, bytes], None]
+"""Answers a request whose right content is given."""
 
-def zipped(members: dict[str, bytes]) -> bytes:
+
+def zipped(members: dict[str, bytes] | list[tuple[zipfile.ZipInfo | str, bytes]]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in members.items():
+        for name, content in members.items() if isinstance(members, dict) else members:
             archive.writestr(name, content)
     return buffer.getvalue()
 
@@ -29,7 +34,7 @@ def a_slice(number: int) -> bytes:
 
 
 class Figshare:
-    """Serves an article, with ranges.
+    """Server of an article, with ranges.
 
     Attributes:
         files: the article's.
@@ -44,7 +49,7 @@ class Figshare:
         self.others = {"cvind.mat": folds_bytes(np.arange(7) % 5 + 1), "README.txt": b"read me\n"}
         self.files = {**self.inner_archives(), **self.others}
         self.replies: dict[str, tuple[int, bytes]] = {}
-        self.script: dict[str, list[Callable[[BaseHTTPRequestHandler, bytes], None]]] = {}
+        self.script: dict[str, list[Action]] = {}
         self.asked: list[tuple[str, int]] = []
         self.closing = threading.Event()
         figshare = self
@@ -111,24 +116,18 @@ class Figshare:
             return 200, self.files[path.removeprefix("/files/")]
         return 404, b"{}"
 
-    def dribble(self, handler: BaseHTTPRequestHandler, body: bytes) -> None:
-        """A byte now and then, always in time for a timeout of the socket."""
-        handler.send_response(200)
-        handler.send_header("Content-Length", str(len(body)))
-        handler.end_headers()
-        while not self.closing.wait(0.02):
-            handler.wfile.write(b"x")
+    def dribble(self, start: bytes, after: bytes = b"0") -> Action:
+        """Answer with `start`, then with `after` now and then, always in time for a time-out of the socket."""
 
-    def dribble_headers(self, handler: BaseHTTPRequestHandler, body: bytes) -> None:
-        handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Long: ")
-        while not self.closing.wait(0.02):
-            handler.wfile.write(b"x")
+        def act(handler: BaseHTTPRequestHandler, body: bytes) -> None:
+            handler.wfile.write(start)
+            while not self.closing.wait(0.02):
+                handler.wfile.write(after)
 
-    def silence(self, handler: BaseHTTPRequestHandler, body: bytes) -> None:
-        self.closing.wait()
+        return act
 
 
-def answer(status: int, *, send: int | None = None, **headers: str) -> Callable[[BaseHTTPRequestHandler, bytes], None]:
+def answer(status: int, *, send: int | None = None, **headers: str) -> Action:
     """Answer with the status, these headers, and the body or its first `send` bytes; then close the connection."""
 
     def act(handler: BaseHTTPRequestHandler, body: bytes) -> None:
@@ -150,13 +149,27 @@ def figshare(monkeypatch: pytest.MonkeyPatch) -> Iterator[Figshare]:
     server.close()
 
 
+@pytest.fixture(autouse=True)
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds that would have been waited before further attempts, had time not been stopped."""
+    waited: list[float] = []
+    monkeypatch.setattr(time, "sleep", waited.append)
+    return waited
+
+
 @pytest.fixture
-def answers() -> Callable[..., Callable[[BaseHTTPRequestHandler, bytes], None]]:
+def answers() -> Callable[..., Action]:
     """`answer`."""
     return answer
 
 
 @pytest.fixture
-def pack() -> Callable[[dict[str, bytes]], bytes]:
+def pack() -> Callable[..., bytes]:
     """`zipped`."""
     return zipped
+
+
+@pytest.fixture
+def files() -> Callable[[Path], list[str]]:
+    """Function that lists the files in a folder, by their paths relative to the folder."""
+    return lambda folder: sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())

@@ -1,17 +1,34 @@
-"""What the plots show: lines, marks, words and pictures of the figures, and the files made of them."""
+"""Plots: lines, marks, points and words of the figures, and the files made of them."""
 
 import io
+import xml.etree.ElementTree as ET
 
 import matplotlib
 import numpy as np
 import pytest
-from matplotlib.colors import to_hex
 from PIL import Image
 
-from unet_jax.reporting.figures import history_figure, history_png, threshold_figure, threshold_png
-from unet_jax.reporting.gallery import GalleryRow, gallery_figure, gallery_png
+from unet_jax.reporting.figures import (
+    dice_figure,
+    history_figure,
+    history_png,
+    reliability_figure,
+    svg,
+    threshold_figure,
+    threshold_png,
+)
+from unet_jax.reporting.gallery import GalleryRow, gallery_png
 
 BLUE, VERMILLION, SKY, ORANGE = "#0072b2", "#d55e00", "#56b4e9", "#e69f00"
+BINS = [
+    {"low": 0.0, "high": 0.25, "pixels": 1000, "mean_probability": 0.1, "fraction_tumor": 0.05},
+    {"low": 0.25, "high": 0.5, "pixels": 0, "mean_probability": None, "fraction_tumor": None},
+    {"low": 0.5, "high": 1.0, "pixels": 50, "mean_probability": 0.75, "fraction_tumor": 0.5},
+]
+ROWS = [
+    *({"tumor": "pituitary", "native_dice": d} for d in (0.8, 0.2, 0.4)),
+    *({"tumor": "meningioma", "native_dice": d} for d in (0.5, 0.9)),
+]
 
 
 def records(val_iou, **changes):
@@ -92,7 +109,7 @@ def test_history_of_one_epoch_shows_points():
 
 
 def test_threshold_marks_the_one_in_use_with_its_value():
-    (axes,) = threshold_figure([0.25, 0.5, 0.75], np.array([0.4, 0.625, 0.5]), 0.5).axes
+    (axes,) = threshold_figure([0.25, 0.5, 0.75], [0.4, 0.625, 0.5], 0.5).axes
     assert [v.tolist() for v in line(axes, "validation")] == [[0.25, 0.5, 0.75], [0.4, 0.625, 0.5]]
     assert [v.tolist() for v in line(axes, "chosen")] == [[0.5], [0.625]]
     assert axes.get_title() == "Threshold 0.5 gives micro-IoU 0.625 on validation"
@@ -105,108 +122,45 @@ def test_threshold_that_was_not_tried_has_no_value():
     assert axes.get_title() == "Threshold 0.33 was not tried on validation"
 
 
-def disc(shape, y, x, radius):
-    ys, xs = np.mgrid[: shape[0], : shape[1]]
-    return (ys - y) ** 2 + (xs - x) ** 2 <= radius**2
+def test_reliability_draws_the_bins_that_hold_pixels():
+    upper, lower = reliability_figure({"bins": BINS}).axes
+    perfect, network = upper.get_lines()
+    assert perfect.get_xydata().tolist() == [[0, 0], [1, 1]]
+    assert network.get_xydata().tolist() == [[0.1, 0.05], [0.75, 0.5]]
+    bars = [(b.get_x(), b.get_width(), b.get_height()) for b in lower.patches]
+    assert bars == [(0.0, 0.25, 1000), (0.25, 0.25, 0), (0.5, 0.5, 50)]
+    assert lower.get_yscale() == "log"
 
 
-def row(shape=(64, 64), **changes):
-    image = (np.arange(shape[0] * shape[1]).reshape(shape) % 1000).astype(np.int16)
-    values = {
-        "image": image,
-        "mask": disc(shape, 20, 30, 6).astype(np.uint8),
-        "pred": disc(shape, 24, 34, 6),
-        "tumor": "glioma",
-        "slice": 12,
-        "dice": 0.456,
-    }
-    return GalleryRow(**(values | changes))
+def test_reliability_of_no_pixels_is_drawn():
+    empty = [b | {"pixels": 0, "mean_probability": None, "fraction_tumor": None} for b in BINS]
+    figure = reliability_figure({"bins": empty})
+    assert b"<svg" in svg(figure) and len(figure.axes[0].get_lines()[1].get_xydata()) == 0
 
 
-def test_gallery_shows_image_masks_and_outlines():
-    one, two = row(), row(tumor="pituitary", slice=7, dice=1.0)
-    figure = gallery_figure([one, two])
-    assert [t.get_text() for t in figure.texts] == ["Glioma\nslice 12\nDice 0.46", "Pituitary\nslice 7\nDice 1.00"]
-    assert [a.get_title() for a in figure.axes] == [
-        *("Image", "True mask", "Predicted mask", "Outlines, enlarged"),
-        *[""] * 4,
-    ]
-    pictures = [a.images[0].get_array() for a in figure.axes[:4]]
-    for picture, expected in zip(pictures, (one.image, one.mask, one.pred, one.image), strict=True):
-        np.testing.assert_array_equal(picture, expected)
-    assert figure.axes[1].images[0].get_clim() == (0, 1)
-    assert [t.get_text() for t in figure.legends[0].get_texts()] == ["true outline", "predicted outline"]
+def test_dice_has_a_point_a_slice_and_the_median_of_each_type():
+    (axes,) = dice_figure(ROWS).axes
+    points = [line for line in axes.get_lines() if line.get_marker() == "o"]
+    assert [np.asarray(p.get_xdata()).tolist() for p in points] == [[0.5, 0.9], [0.2, 0.4, 0.8]]
+    for place, each in enumerate(points):  # on their own type's line, none on another's
+        assert np.abs(np.asarray(each.get_ydata()) - place).max() < 0.31
+    words = [t.get_text() for t in axes.get_yticklabels()]
+    assert words == ["Meningioma\n2 slices\nmedian 0.700", "Pituitary\n3 slices\nmedian 0.400"]
+    top, bottom = axes.get_ylim()
+    assert top > bottom  # the first type is above
+    medians = [line.get_xdata()[0] for line in axes.get_lines() if line.get_color() == "#D55E00"]
+    assert medians == pytest.approx([0.7, 0.4])
 
 
-def test_gallery_is_in_reading_order_without_overlaps():
-    figure = gallery_figure([row(tumor="meningioma", slice=3064), row(), row()])  # the longest words there are
-    figure.canvas.draw()
-    boxes = [a.get_window_extent() for a in figure.axes]
-    for i, a in enumerate(boxes):
-        for b in boxes[i + 1 :]:
-            assert b.y1 < a.y0 or b.x0 > a.x1
-    things = [*figure.texts, *figure.legends, *[a.title for a in figure.axes[:4]]]
-    words = [t.get_window_extent(figure.canvas.get_renderer()) for t in things]
-    for i, a in enumerate(words):
-        assert a.x0 >= 0 and a.x1 <= figure.bbox.width and a.y0 >= 0 and a.y1 <= figure.bbox.height
-        assert not any(a.overlaps(b) for b in [*words[i + 1 :], *boxes])
-
-
-def test_gallery_windows_the_image_by_its_percentiles():
-    image = np.arange(10_000, dtype=np.int16).reshape(100, 100)
-    image[0, 0] = 32_000  # one bright pixel must not darken all others
-    low, high = gallery_figure([row((100, 100), image=image)]).axes[0].images[0].get_clim()
-    assert (low, high) == tuple(np.percentile(image, (1, 99)))
-    assert high < 10_000
-
-
-def test_gallery_outlines_follow_the_masks():
-    one = row()
-    outlines = gallery_figure([one]).axes[3]
-    true, predicted = outlines.collections
-    assert [to_hex(c.get_edgecolor()[0]) for c in (true, predicted)] == [SKY, ORANGE]
-    for contour, (y, x) in ((true, (20, 30)), (predicted, (24, 34))):
-        vertices = np.concatenate([p.vertices for p in contour.get_paths()])
-        distance = np.hypot(vertices[:, 0] - x, vertices[:, 1] - y)
-        assert distance.min() > 5 and distance.max() < 7.2
-
-
-@pytest.mark.parametrize("shape", [(64, 64), (64, 48), (40, 90)])
-def test_gallery_enlarges_a_square_around_all_tumor(shape):
-    mask, pred = np.zeros(shape, bool), np.zeros(shape, bool)
-    mask[10, 12], pred[25, 30] = True, True
-    axes = gallery_figure([row(shape, mask=mask, pred=pred)]).axes[3]
-    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
-    assert right - left == pytest.approx(bottom - top) == pytest.approx(2 * 19)
-    assert left < 12 and right > 30 and top < 10 and bottom > 25
-    assert left >= -0.5 and right <= shape[1] - 0.5 and top >= -0.5 and bottom <= shape[0] - 0.5
-
-
-def test_gallery_shows_a_tumor_larger_than_the_short_side_whole():
-    mask = np.zeros((20, 60), bool)
-    mask[5:15, 2:58] = True
-    axes = gallery_figure([row((20, 60), mask=mask, pred=mask)]).axes[3]
-    assert axes.get_xlim() == (-0.5, 59.5)
-    assert axes.get_ylim() == (39.5, -20.5)  # the middle of 20 rows is the middle of 60
-
-
-def test_gallery_of_one_tiny_tumor_keeps_some_surroundings():
-    mask = np.zeros((64, 64), bool)
-    mask[3, 60] = True
-    axes = gallery_figure([row(mask=mask, pred=mask)]).axes[3]
-    assert axes.get_xlim() == (47.5, 63.5)  # a quarter of the side, inside the picture
-    assert axes.get_ylim() == (15.5, -0.5)
-
-
-@pytest.mark.parametrize("filled", [False, True])
-def test_gallery_of_empty_or_full_masks_and_a_constant_image(filled, tmp_path):
-    mask = np.full((32, 32), filled)
-    one = row((32, 32), image=np.zeros((32, 32), np.int16), mask=mask, pred=mask)
-    axes = gallery_figure([one]).axes[3]
-    assert not axes.collections
-    assert axes.get_xlim() == (-0.5, 31.5)
-    gallery_png([one], tmp_path / "g.png")
-    assert size(tmp_path / "g.png")[0] > 900
+def test_svg_is_the_same_again_and_asks_for_no_font_and_no_file():
+    first = svg(dice_figure(ROWS))
+    with matplotlib.rc_context({"svg.fonttype": "none", "font.size": 20}):
+        assert svg(dice_figure(ROWS)) == first
+    root = ET.fromstring(first)
+    for element in root.iter():
+        assert not element.tag.endswith("}text") and not element.tag.endswith("}image")
+        for name, value in element.attrib.items():
+            assert not name.endswith("href") or value.startswith("#")
 
 
 def size(path):
@@ -218,7 +172,10 @@ def size(path):
 def draw_all(folder):
     history_png(records([0.2, 0.5, 0.4]), folder / "history.png")
     threshold_png([0.25, 0.5, 0.75], [0.4, 0.625, 0.5], 0.5, folder / "threshold.png")
-    gallery_png([row()], folder / "gallery.png")
+    ys, xs = np.mgrid[:64, :64]
+    disc = (ys - 20) ** 2 + (xs - 30) ** 2 <= 36
+    row = GalleryRow(ys * xs, disc, np.roll(disc, 4, axis=(0, 1)), "glioma", slice=12, dice=0.5)
+    gallery_png([row], folder / "gallery.png")
     return {p.name: p.read_bytes() for p in sorted(folder.iterdir())}
 
 

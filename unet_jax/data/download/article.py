@@ -1,6 +1,5 @@
-"""The Figshare dataset: fetch the article's archives, verify them, and unpack their slices."""
+"""Figshare article of the dataset: download its archives, verify them, and unpack their slices."""
 
-import hashlib
 import io
 import json
 import os
@@ -13,21 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from unet_jax.config import FIGSHARE_API, TUMORS, UserError
-from unet_jax.data import fetch as http
-from unet_jax.data.fetch import Patience, Say, WrongContent
-from unet_jax.data.unpack import ARCHIVE, BESIDE, MAX_TOTAL_BYTES, new_md5, unpack
+from unet_jax.data.download.digests import file_md5, find_damaged, read_digests, write_digests
+from unet_jax.data.download.fetch import Fetch, Say, WrongContent
+from unet_jax.data.download.unpack import ARCHIVE, BESIDE, MAX_TOTAL_BYTES, unpack
 from unet_jax.shared.files import naming
+from unet_jax.shared.progress import track
 
 ARTICLE = 1512427
 PAGE = f"https://doi.org/10.6084/m9.figshare.{ARTICLE}"
-DIGESTS = "MD5SUMS"
-"""In the target: the digest of each unpacked file, as `md5sum -c` reads it."""
 
 MAX_ARTICLE_BYTES = 4 << 20
-"""Of the API's answer, which is a few kilobytes."""
+"""Largest answer of the API that is taken; the article's has a few kilobytes."""
 MAX_ARCHIVES = 100
-
-_DIGEST = re.compile(r"(?P<md5>[0-9a-f]{32})  (?P<name>data/[1-9][0-9]*\.mat|cvind\.mat|README\.txt)")
 
 
 @dataclass(frozen=True)
@@ -38,30 +34,20 @@ class RemoteFile:
     size: int
     md5: str
     urls: tuple[str, ...]
-    """Where it can be had, to be tried in order."""
+    """Addresses, to be tried in order."""
 
 
-def download(
-    out: Path,
-    *,
-    api: str = FIGSHARE_API,
-    keep_archives: bool = False,
-    progress: bool,
-    say: Say,
-    patience: Patience | None = None,
-) -> list[str]:
-    """Bring the dataset to `out`: `data/N.mat`, `cvind.mat`, `README.txt`, and their digests in `MD5SUMS`.
+def download(out: Path, *, api: str = FIGSHARE_API, keep_archives: bool = False, say: Say) -> list[str]:
+    """Download the dataset to `out`: `data/N.mat`, `cvind.mat`, `README.txt`, and their digests in `MD5SUMS`.
 
-    What was fetched before is used again: archives if their digests are right, of an unfinished one the beginning. A
-    target that is complete is left as it is. Nothing of an archive reaches its place before all archives are unpacked.
+    What an earlier call fetched is used again: archives with the right digest, and the beginning of an unfinished one.
+    A target that is complete is left alone. No file reaches its place before all archives are unpacked.
 
     Args:
         out: the folder to fill.
-        api: root of Figshare's API, or of a mirror.
+        api: root address of Figshare's API or of a mirror.
         keep_archives: leave the archives in `out/archives`.
-        progress: show progress bars.
         say: takes each line for the person.
-        patience: with the server; default `fetch.PATIENCE`.
 
     Returns:
         The names of the dataset's files, relative to `out`.
@@ -71,12 +57,11 @@ def download(
             the target.
         OSError: the network or the disk failed.
     """
-    patience = patience or http.PATIENCE
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; expected a folder, or a name for a new one.")
     known = read_digests(out)
     if known is not None:
-        damaged = find_damaged(out, known, progress)
+        damaged = find_damaged(out, known)
         if not damaged:
             say(f"{out} is complete; the digests of its {len(known)} files are right.")
             return sorted(known)
@@ -89,16 +74,16 @@ def download(
     except OSError as e:
         raise UserError(f"{out} cannot be written to ({e.strerror}). Give another --out.") from e
     try:
-        files = list_files(api, say, patience)
+        files = list_files(api, say)
         say(f"{sum(f.size for f in files) / 1e6:.0f} MB to fetch from {api}")
         paths = []
         for file in files:
             say(f"{file.name}, {file.size / 1e6:.1f} MB")
-            paths.append(fetch_file(file, archives, progress, say, patience))
+            paths.append(fetch_file(file, archives, say))
         say(f"unpacking to {out}")
-        digests = unpack(paths, work, progress)
+        digests = unpack(paths, work)
         # Before the files themselves: from here on the next run knows whose they are, and mends what is missing.
-        _write_digests(out, digests)
+        write_digests(out, digests)
         for name in digests:
             (out / name).parent.mkdir(exist_ok=True)
             os.replace(work / name, out / name)
@@ -114,13 +99,12 @@ def download(
     return sorted(digests)
 
 
-def list_files(api: str, say: Say, patience: Patience) -> list[RemoteFile]:
+def list_files(api: str, say: Say) -> list[RemoteFile]:
     """Ask the API for the article's files.
 
     Args:
-        api: root of the API.
-        say: told of files of the article that are none of the dataset's, and of further attempts.
-        patience: with the server.
+        api: root address of the API.
+        say: told of files of the article that are no part of the dataset, and of further attempts.
 
     Raises:
         UserError: no address, or an answer that is no article with archives.
@@ -131,11 +115,10 @@ def list_files(api: str, say: Say, patience: Patience) -> list[RemoteFile]:
             f"--api is {api}; expected an address that starts with https:// (the default is {FIGSHARE_API})."
         )
     api = api.rstrip("/")
-    address, buffer = f"{api}/articles/{ARTICLE}", io.BytesIO()
+    address, answer = f"{api}/articles/{ARTICLE}", io.BytesIO()
     try:
-        http.fetch([address], buffer, limit=MAX_ARTICLE_BYTES, right=lambda _: True, patience=patience, say=say)
-        listed = json.loads(buffer.getvalue())["files"]
-        found = [_remote_file(entry, api) for entry in listed]
+        Fetch(urls=[address], target=answer, limit=MAX_ARTICLE_BYTES, say=say).run()
+        found = [_remote_file(entry, api) for entry in json.loads(answer.getvalue())["files"]]
     except WrongContent as e:
         raise UserError(f"{address} answered with {e.length} bytes; expected a Figshare article.") from e
     except (ValueError, KeyError, TypeError, RecursionError) as e:
@@ -169,38 +152,33 @@ def _remote_file(entry: dict[str, Any], api: str) -> RemoteFile:
     return RemoteFile(name, size, md5, (url, *by_api))
 
 
-def fetch_file(file: RemoteFile, folder: Path, progress: bool, say: Say, patience: Patience) -> Path:
+def fetch_file(file: RemoteFile, folder: Path, say: Say) -> Path:
     """Fetch a file of the article into `folder`, unless it is there already, and verify its MD5.
 
-    Until it is whole and right it has a hidden name. What came of it stays there, and the next call goes on from it.
+    An unfinished file has a hidden name, under which the next call finds it and goes on.
 
     Raises:
         UserError: the bytes have another digest; they are removed.
         OSError: the network or the disk failed.
     """
-
-    def right(content: Any) -> bool:
-        return hashlib.file_digest(content, new_md5).hexdigest() == file.md5
-
     path, part = folder / file.name, folder / f".{file.name}.part"
     if path.exists():
         with path.open("rb") as f:
-            if right(f):
+            if file_md5(f) == file.md5:
                 return path
         say(f"{path} has another MD5 than the article's file: fetching it again")
     by_hand = f"Try again later, or fetch it in a browser from {PAGE} into {folder} and run this again."
     try:
         with naming(part), part.open("a+b") as target:
-            http.fetch(
-                file.urls,
-                target,
+            Fetch(
+                urls=file.urls,
+                target=target,
                 size=file.size,
+                md5=file.md5,
                 limit=file.size,
-                right=right,
-                patience=patience,
                 say=say,
-                progress=progress,
-            )
+                name=file.name,
+            ).run()
     except WrongContent as e:
         part.unlink()
         raise UserError(
@@ -216,62 +194,24 @@ def fetch_file(file: RemoteFile, folder: Path, progress: bool, say: Say, patienc
     return path
 
 
-def read_digests(out: Path) -> dict[str, str] | None:
-    """The digests of a finished download's files, by name relative to `out`; None where there was no such download.
-
-    Raises:
-        UserError: the file of digests is not as `download` writes it.
-    """
-    path = out / DIGESTS
-    try:
-        lines = path.read_text().splitlines()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except UnicodeDecodeError:
-        lines = [""]
-    found = [_DIGEST.fullmatch(line) for line in lines]
-    digests = {m["name"]: m["md5"] for m in found if m}
-    if not digests or len(digests) < len(lines):
-        raise UserError(f"{path} is not as this command writes it. Give another --out, or remove it and the dataset.")
-    return digests
-
-
-def find_damaged(out: Path, digests: dict[str, str], progress: bool) -> list[str]:
-    """The names whose files are missing or have another digest."""
-    from tqdm import tqdm
-
-    damaged = []
-    for name, md5 in tqdm(digests.items(), unit="file", disable=not progress):
-        try:
-            with (out / name).open("rb") as f:
-                right = hashlib.file_digest(f, new_md5).hexdigest() == md5
-        except FileNotFoundError:
-            right = False
-        if not right:
-            damaged.append(name)
-    return damaged
-
-
-def count_slices(out: Path, names: Sequence[str], progress: bool) -> tuple[str, list[UserError]]:
-    """Say how many slices there are, of which tumours and how many patients.
+def count_slices(out: Path, names: Sequence[str]) -> tuple[str, list[UserError]]:
+    """Count the slices, by tumour type, and their patients.
 
     Args:
         out: the folder of a download.
-        names: what `download` returned for it.
-        progress: show a progress bar.
+        names: what `download` returned for that folder.
 
     Returns:
         "N slices of M patients (A meningioma, B glioma, C pituitary)", of those that can be read, and what is wrong
         with the others.
     """
-    from tqdm import tqdm
-
     from unet_jax.imaging.formats.mat import SliceError, read_patient
 
     labels: Counter[int] = Counter()
     patients: set[str] = set()
     unreadable: list[UserError] = []
-    for name in tqdm([n for n in names if n.startswith("data/")], unit="slice", disable=not progress):
+    slices = [name for name in names if name.startswith("data/")]
+    for name in track(slices, len(slices), "count"):
         try:
             label, pid = read_patient(out / name)
         except SliceError as e:
@@ -283,17 +223,7 @@ def count_slices(out: Path, names: Sequence[str], progress: bool) -> tuple[str, 
     return f"{labels.total()} slices of {len(patients)} patients ({tumors})", unreadable
 
 
-def _write_digests(out: Path, digests: dict[str, str]) -> None:
-    part = out / f".{DIGESTS}.part"
-    try:
-        with naming(part):
-            part.write_text("".join(f"{md5}  {name}\n" for name, md5 in sorted(digests.items())))
-        os.replace(part, out / DIGESTS)
-    finally:
-        part.unlink(missing_ok=True)
-
-
 def _foreign(out: Path) -> Path | None:
-    """A file that unpacking would write over, or that would pass for a slice of the dataset."""
+    """Find a file that unpacking would overwrite, or that would pass for a slice of the dataset."""
     places: Iterable[Path] = (*(out / name for name in BESIDE.values()), *(out / "data").glob("*.mat"))
     return next((p for p in places if p.exists()), None)

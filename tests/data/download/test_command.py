@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import re
 import resource
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,8 +13,6 @@ from typing import Any
 import pytest
 
 from unet_jax.config import UserError
-from unet_jax.data import fetch
-from unet_jax.data.fetch import Patience
 from unet_jax.data.phantom import write_phantom
 from unet_jax.data.raw import find_folds, find_slices
 from unet_jax.download import main
@@ -20,20 +20,8 @@ from unet_jax.imaging.formats.mat import read_slice
 from unet_jax.shared import cli
 
 
-@pytest.fixture(autouse=True)
-def pauses(monkeypatch):
-    """How long the command would have waited before each further attempt."""
-    waited: list[float] = []
-    monkeypatch.setattr(fetch, "PATIENCE", Patience(attempts=3, seconds=30.0, sleep=waited.append))
-    return waited
-
-
 def run(figshare: Any, out: Path, *more: str) -> int:
     return main(["--out", str(out), "--api", figshare.api, *more])
-
-
-def files(folder: Path) -> list[str]:
-    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
 
 
 def asked(figshare: Any) -> list[str]:
@@ -41,11 +29,10 @@ def asked(figshare: Any) -> list[str]:
 
 
 def assert_complete(figshare: Any, out: Path) -> None:
-    assert files(out) == ["MD5SUMS", "README.txt", "cvind.mat", *(f"data/{n}" for n in figshare.slices)]
-    for name, content in figshare.slices.items():
-        assert (out / "data" / name).read_bytes() == content
-    for name, content in figshare.others.items():
-        assert (out / name).read_bytes() == content
+    wanted = figshare.others | {f"data/{name}": content for name, content in figshare.slices.items()}
+    found = {p.relative_to(out).as_posix(): p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    assert found.pop("MD5SUMS")
+    assert found == wanted
 
 
 class TestDownload:
@@ -97,14 +84,14 @@ class TestDownload:
         assert_complete(figshare, tmp_path)
         assert "1 of 9 files are missing or damaged, data/3.mat among them" in capsys.readouterr().out
 
-    def test_slices_that_the_article_no_longer_has_are_removed(self, figshare, tmp_path):
+    def test_slices_that_the_article_no_longer_has_are_removed(self, figshare, tmp_path, files):
         run(figshare, tmp_path)
         (tmp_path / "data/3.mat").unlink()
         del figshare.files["brainTumorDataPublic_1-4.zip"]
         assert run(figshare, tmp_path) == 0
         assert files(tmp_path / "data") == ["5.mat", "6.mat", "7.mat"]
 
-    def test_archives_are_kept_on_demand(self, figshare, tmp_path):
+    def test_archives_are_kept_on_demand(self, figshare, tmp_path, files):
         assert run(figshare, tmp_path, "--keep-archives") == 0
         assert files(tmp_path / "archives") == sorted(figshare.files)
 
@@ -117,7 +104,7 @@ class TestDownload:
         assert f"/files/{good}" not in asked(figshare) and f"/files/{bad}" in asked(figshare)
         assert_complete(figshare, tmp_path)
 
-    def test_other_files_beside_the_archives_stay(self, figshare, tmp_path):
+    def test_other_files_beside_the_archives_stay(self, figshare, tmp_path, files):
         (tmp_path / "archives").mkdir()
         (tmp_path / "archives/mine.txt").write_text("")
         assert run(figshare, tmp_path) == 0
@@ -156,7 +143,7 @@ class TestRefused:
         assert "\n" not in str(e.value)
         assert not (out / "data").exists() and not (out / "MD5SUMS").exists() and not (out / ".unpacking").exists()
 
-    def test_wrong_digest(self, figshare, tmp_path):
+    def test_wrong_digest(self, figshare, tmp_path, files):
         name = next(iter(figshare.files))
         figshare.replies = {f"/files/{name}": (200, b"something else")}
         self.refused(figshare, tmp_path, rf"{name} came with 14 bytes that have another MD5 than .* they were removed")
@@ -196,14 +183,14 @@ class TestRefused:
         figshare.api = "ftp://example.org"
         self.refused(figshare, tmp_path, "--api is ftp://example.org")
 
-    def test_archive_with_something_else_in_it(self, figshare, tmp_path, pack):
+    def test_archive_with_something_else_in_it(self, figshare, tmp_path, pack, files):
         name = list(figshare.inner_archives())[-1]
         figshare.files[name] = pack({"7.mat": b"", "../8.mat": b""})
         self.refused(figshare, tmp_path / "raw", rf"{name}: '\.\./8\.mat' leads out of")
         assert files(tmp_path) == sorted(f"raw/archives/{n}" for n in figshare.files)
 
     @pytest.mark.parametrize("name", ["data/9.mat", "README.txt", "cvind.mat"])
-    def test_somebody_else_s_files(self, figshare, tmp_path, name):
+    def test_somebody_else_s_files(self, figshare, tmp_path, name, files):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("mine")
         with pytest.raises(UserError, match="is there already"):
@@ -232,46 +219,44 @@ class TestNetwork:
         assert "\n" not in str(e.value)
         assert not (out / "data").exists()
 
-    def test_nobody_there(self, figshare, tmp_path):
-        figshare.close()
-        self.fails(figshare, tmp_path, "cannot be reached .*refused.*check the network and its proxy")
-
-    def test_no_such_article(self, figshare, tmp_path):
-        figshare.replies = {"/v2/articles/1512427": (404, b"")}
-        self.fails(figshare, tmp_path, "/v2/articles/1512427 answered with HTTP 404")
-
-    def test_file_is_gone(self, figshare, tmp_path):
-        name = next(iter(figshare.files))
-        figshare.replies = {f"/files/{name}": (500, b"")}
-        self.fails(figshare, tmp_path, f"{name} could not be fetched: .*HTTP 500. Try again later, or .* in a browser")
-
-    def test_empty_page(self, figshare, tmp_path):
-        name = next(iter(figshare.files))
-        figshare.replies = {f"/files/{name}": (200, b"")}
-        self.fails(figshare, tmp_path, "answered with an empty page")
+    @pytest.mark.parametrize(
+        ("path", "reply", "message"),
+        [
+            ("/v2/articles/1512427", (404, b""), "/v2/articles/1512427 answered with HTTP 404"),
+            ("/files/cvind.mat", (500, b""), r"cvind\.mat could not be fetched: .*HTTP 500. Try again later, or .*"),
+            ("/files/cvind.mat", (200, b""), "answered with an empty page"),
+        ],
+    )
+    def test_what_is_asked_for_is_not_there(self, figshare, tmp_path, path, reply, message):
+        figshare.replies = {path: reply}
+        self.fails(figshare, tmp_path, message)
 
     def test_cut_connections_and_a_busy_server(self, figshare, tmp_path, capsys, answers, pauses):
-        name = next(iter(figshare.files))
+        name, content = next(iter(figshare.files.items()))
+        figshare.replies = {"/v2/file/download/100": (200, content)}
         figshare.script = {
             "/v2/articles/1512427": [answers(503), answers(200, send=100)],
-            f"/files/{name}": [answers(200, send=2000), answers(503)],
-            "/v2/file/download/100": [answers(503), answers(429)],
+            f"/files/{name}": [answers(200, send=2000), *[answers(503)] * 5],
+            "/v2/file/download/100": [answers(429), answers(503)],
         }
         assert run(figshare, tmp_path) == 0
         assert_complete(figshare, tmp_path)
-        assert pauses == [2, 4, 2, 4]
-        assert capsys.readouterr().out.count("trying again in") == 4
+        # The first further attempt at an address is made at once.
+        assert pauses == [4, 8, 16, 4]
+        shown = capsys.readouterr().out
+        assert shown.count("trying again in") == 2 + 5 + 2
+        assert shown.count(f"; trying {figshare.api}/file/download/100") == 1
 
-    def test_a_stopped_download_goes_on_where_it_was(self, figshare, tmp_path, answers, monkeypatch):
+    def test_a_stopped_download_goes_on_where_it_was(self, figshare, tmp_path, answers, monkeypatch, files):
         name, content = next(iter(figshare.files.items()))
         figshare.files[name] = content = content + bytes(200_000)  # as a comment that nobody reads
-        figshare.script = {f"/files/{name}": [answers(200, send=150_000)]}
+        figshare.script = {f"/files/{name}": [answers(200, send=150_000), answers(503), answers(503)]}
 
         def stopped(seconds: float) -> None:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt):
-            m.setattr(fetch, "PATIENCE", Patience(sleep=stopped))
+            m.setattr(time, "sleep", stopped)
             run(figshare, tmp_path)
         assert files(tmp_path) == [f"archives/.{name}.part"]
         figshare.asked.clear()
@@ -281,7 +266,7 @@ class TestNetwork:
         assert len(starts) == 1 and 65536 <= starts[0] <= 150_000
         assert (tmp_path / "archives" / name).read_bytes() == content
 
-    def test_what_was_fetched_stays_for_the_next_run(self, figshare, tmp_path):
+    def test_what_was_fetched_stays_for_the_next_run(self, figshare, tmp_path, files):
         figshare.replies = {"/files/cvind.mat": (500, b"")}
         self.fails(figshare, tmp_path, "cvind.mat")
         assert files(tmp_path / "archives") == sorted(figshare.inner_archives())
@@ -291,12 +276,13 @@ class TestNetwork:
         assert not [path for path in asked(figshare) if path.endswith(".zip")]
         assert_complete(figshare, tmp_path)
 
-    def test_exit_code(self, figshare, tmp_path, capsys):
+    def test_nobody_there(self, figshare, tmp_path, capsys):
         figshare.close()
         with pytest.raises(SystemExit) as e:
             cli.run(lambda: run(figshare, tmp_path))
         assert e.value.code == cli.EXIT_FAILURE
-        assert capsys.readouterr().err.count("\n") == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert re.search("cannot be reached .*refused.*check the network and its proxy", line)
 
 
 @contextmanager
@@ -315,14 +301,14 @@ class TestDisk:
             run(figshare, out)
         return e.value.filename
 
-    def test_full_while_fetching(self, figshare, tmp_path):
+    def test_full_while_fetching(self, figshare, tmp_path, files):
         name = next(iter(figshare.files))
         assert self.fails(figshare, tmp_path, 500) == str(tmp_path / f"archives/.{name}.part")
         assert files(tmp_path) == [f"archives/.{name}.part"]
         assert run(figshare, tmp_path) == 0
         assert_complete(figshare, tmp_path)
 
-    def test_full_while_unpacking(self, figshare, tmp_path, pack):
+    def test_full_while_unpacking(self, figshare, tmp_path, pack, files):
         members = {"1.mat": figshare.slices["1.mat"], "README.txt": b"read me " * 10_000}
         figshare.files = {"a.zip": pack(members)}
         assert self.fails(figshare, tmp_path, 20_000) == str(tmp_path / ".unpacking/README.txt")
@@ -332,10 +318,10 @@ class TestDisk:
         assert "/files/a.zip" not in asked(figshare)
         assert files(tmp_path) == ["MD5SUMS", "README.txt", "data/1.mat"]
 
-    def test_full_while_writing_the_digests(self, figshare, tmp_path, pack):
+    def test_full_while_writing_the_digests(self, figshare, tmp_path, pack, files):
         names = [f"{n}.mat" for n in range(1, 200)]
         figshare.files = {f"{i}.zip": pack(dict.fromkeys(names[i::8], b"")) for i in range(8)}
-        assert self.fails(figshare, tmp_path, 6000) == str(tmp_path / ".MD5SUMS.part")
+        assert self.fails(figshare, tmp_path, 6000) == str(tmp_path / "MD5SUMS")
         assert files(tmp_path) == sorted(f"archives/{name}" for name in figshare.files)
 
     def test_no_place_to_write_to(self, figshare, tmp_path):
