@@ -37,22 +37,23 @@ def refused(path: Path, reason: str, **reading: Any) -> None:
     assert "\n" not in str(e.value)
 
 
-def png_file(path: Path, samples: np.ndarray, depth: int, colour: int, palette: bytes = b"") -> Path:
+def chunk(name: bytes, data: bytes) -> bytes:
+    """Make a chunk of a PNG, with its right checksum."""
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def png_bytes(h: int, w: int, depth: int, colour: int, rows: bytes, *more: bytes) -> bytes:
+    """Make a PNG of compressed rows; more chunks come before them."""
+    header = struct.pack(">IIBBBBB", w, h, depth, colour, 0, 0, 0)
+    chunks = [chunk(b"IHDR", header), *more, chunk(b"IDAT", rows), chunk(b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def png_file(path: Path, samples: np.ndarray, depth: int, colour: int, *more: bytes) -> Path:
     """Write a PNG of the given bit depth and colour type, without an image library."""
-
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
     rows = np.packbits(samples, axis=1) if depth == 1 else samples.astype(">u2" if depth == 16 else "u1")
-    raw = b"".join(b"\0" + row.tobytes() for row in rows)
-    h, w = samples.shape[:2]
-    path.write_bytes(
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", struct.pack(">IIBBBBB", w, h, depth, colour, 0, 0, 0))
-        + (chunk(b"PLTE", palette) if palette else b"")
-        + chunk(b"IDAT", zlib.compress(raw))
-        + chunk(b"IEND", b"")
-    )
+    packed = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
+    path.write_bytes(png_bytes(*samples.shape[:2], depth, colour, packed, *more))
     return path
 
 

@@ -4,11 +4,15 @@ import csv
 from itertools import islice
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 from PIL import Image
 
 from unet_jax.inference.predictor import Predictor, Probabilities
 from unet_jax.predict import main
+
+AFFINE = np.diag([0.5, 2, 3, 1.0])
+"""Where the voxels of volumes are."""
 
 
 class FakePredictor(Predictor):
@@ -68,6 +72,8 @@ class Job:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".npy":
             np.save(path, image)
+        elif path.suffix in (".nii", ".gz"):
+            nib.save(nib.Nifti1Image(image, AFFINE), path)
         else:
             Image.fromarray(image).save(path)
         return path

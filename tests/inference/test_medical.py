@@ -10,23 +10,11 @@ import pytest
 from PIL import Image
 
 from tests.helpers.images import dicom_file
+from tests.helpers.prediction import AFFINE
 from unet_jax.config import UserError
-from unet_jax.imaging import read
 from unet_jax.shared import cli
 
 pytestmark = pytest.mark.usefixtures("fake")
-
-AFFINE = np.diag([0.5, 2, 3, 1.0])
-
-
-@pytest.fixture
-def put_volume(job):
-    def put(name, values):
-        path = job.source / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        nib.save(nib.Nifti1Image(values, AFFINE), path)
-
-    return put
 
 
 def stack(job, *rows):
@@ -62,10 +50,10 @@ class TestDicom:
 
 class TestVolume:
     @pytest.mark.parametrize("batch_size", ["1", "2", "16"])
-    def test_one_mask_and_a_row_a_slice(self, job, put_volume, batch_size, capsys):
-        put_volume("p/a.nii", stack(job, 3, 0, 5))
+    def test_one_mask_and_a_row_a_slice(self, job, batch_size, capsys):
+        job.put("p/a.nii", stack(job, 3, 0, 5))
         job.put("b.png", job.bright(1))
-        put_volume("p/c.nii.gz", stack(job, 0, 4))
+        job.put("p/c.nii.gz", stack(job, 0, 4))
         assert job.run("--batch-size", batch_size) == 0
         assert job.files() == ["b.png", "p/a.nii.gz", "p/c.nii.gz", "predictions.csv"]
         for name, rows in (("a", (3, 0, 5)), ("c", (0, 4))):
@@ -87,17 +75,17 @@ class TestVolume:
         assert "6 of 6 images predicted, 4 with tumour" in capsys.readouterr().out
 
     @pytest.mark.parametrize(("axis", "order"), [(0, (2, 0, 1)), (1, (0, 2, 1)), (2, (0, 1, 2))])
-    def test_axis(self, job, put_volume, axis, order):
+    def test_axis(self, job, axis, order):
         values = np.transpose(stack(job, *range(16)), order)
-        put_volume("a.nii", values)
+        job.put("a.nii", values)
         assert job.run("--axis", str(axis), "--threshold", "0.6") == 0
         np.testing.assert_array_equal(written(job, "a.nii.gz"), values > 200)
         assert [row["bbox_height"] for row in job.table()] == ["", *map(str, range(1, 16))]
 
-    def test_upright_for_the_network_and_back_as_stored(self, job, put_volume, fake, monkeypatch):
+    def test_upright_for_the_network_and_back_as_stored(self, job, fake, monkeypatch):
         values = stack(job, 3, 0, 5)
         values[7, 11, 2] = 255
-        put_volume("a.nii", values)
+        job.put("a.nii", values)
         seen, plain = [], fake.stream
 
         def stream(self, images, batch_size):
@@ -121,8 +109,8 @@ class TestVolume:
         assert overlay.shape == (17, 20, 3)
         assert (overlay[17 - 1 - 11, 20 - 1 - 7] == (230, 159, 0)).all()
 
-    def test_everything_wanted(self, job, put_volume):
-        put_volume("a.nii.gz", stack(job, *[2] * 12))
+    def test_everything_wanted(self, job):
+        job.put("a.nii.gz", stack(job, *[2] * 12))
         assert job.run("--probabilities", "--overlays", "--uncertainty") == 0
         names = [f"a.overlay/{i:02}.png" for i in range(12)]
         assert job.files() == ["a.nii.gz", *names, "a.probs.nii.gz", "a.uncertainty.nii.gz", "predictions.csv"]
@@ -131,8 +119,8 @@ class TestVolume:
             assert image.get_data_dtype() == np.float32 and image.shape == (20, 17, 12)
             np.testing.assert_allclose(np.asarray(image.dataobj), stack(job, *[2] * 12) / np.float32(255 * part))
 
-    def test_overlays_of_fewer_slices_leave_none_of_the_others(self, job, put_volume):
-        put_volume("a.nii", stack(job, *[2] * 16))
+    def test_overlays_of_fewer_slices_leave_none_of_the_others(self, job):
+        job.put("a.nii", stack(job, *[2] * 16))
         assert job.run("--overlays", "--axis", "0") == 0
         (job.out / "a.overlay/note.txt").write_text("mine")
         assert job.run("--overlays", "--axis", "2") == 0
@@ -143,10 +131,10 @@ class TestVolume:
             "predictions.csv",
         ]
 
-    def test_a_bad_one_among_others(self, job, put_volume, capsys):
-        put_volume("a.nii", stack(job, 1, 2))
-        put_volume("b.nii", np.zeros((20, 17, 2, 3), np.uint8))
-        put_volume("c.nii", stack(job, 3))
+    def test_a_bad_one_among_others(self, job, capsys):
+        job.put("a.nii", stack(job, 1, 2))
+        job.put("b.nii", np.zeros((20, 17, 2, 3), np.uint8))
+        job.put("c.nii", stack(job, 3))
         assert job.run("--batch-size", "2") == cli.EXIT_USAGE
         assert [(row["input"], row["status"]) for row in job.table()] == [
             ("a.nii", "ok"),
@@ -156,9 +144,9 @@ class TestVolume:
         ]
         assert "b.nii: has shape (20, 17, 2, 3); expected one volume" in capsys.readouterr().err
 
-    def test_names_that_would_clash(self, job, put_volume):
-        put_volume("a.nii", stack(job, 1))
-        put_volume("a.nii.gz", stack(job, 1))
+    def test_names_that_would_clash(self, job):
+        job.put("a.nii", stack(job, 1))
+        job.put("a.nii.gz", stack(job, 1))
         with pytest.raises(UserError, match="would both write"):
             job.run()
         (job.source / "a.nii.gz").unlink()
@@ -168,9 +156,9 @@ class TestVolume:
         with pytest.raises(UserError, match="Rename the folder"):
             job.run("--overlays")
 
-    def test_skip_existing(self, job, put_volume, capsys):
-        put_volume("a.nii", stack(job, 1, 2, 3))
-        put_volume("b.nii", stack(job, 4, 5))
+    def test_skip_existing(self, job, capsys):
+        job.put("a.nii", stack(job, 1, 2, 3))
+        job.put("b.nii", stack(job, 4, 5))
         assert job.run("--overlays") == 0
         before = {name: (job.out / name).read_bytes() for name in job.files()}
         # Killed amid the rows of b.nii.
@@ -183,9 +171,9 @@ class TestVolume:
         with pytest.raises(UserError, match="with axis None instead of 2"):
             job.run("--skip-existing", "--axis", "2")
 
-    def test_an_interruption_leaves_no_half_volume(self, job, put_volume, fake, monkeypatch):
-        put_volume("a.nii", stack(job, 1, 2))
-        put_volume("b.nii", stack(job, 3, 4, 5))
+    def test_an_interruption_leaves_no_half_volume(self, job, fake, monkeypatch):
+        job.put("a.nii", stack(job, 1, 2))
+        job.put("b.nii", stack(job, 3, 4, 5))
         plain = fake.stream
 
         def stream(self, images, batch_size):
@@ -199,28 +187,8 @@ class TestVolume:
         assert [row["input"] for row in job.table()] == ["a.nii", "a.nii"]
         assert job.files() == ["a.nii.gz", "predictions.csv"]
 
-    def test_few_volumes_are_in_memory(self, job, put_volume, fake, monkeypatch):
-        for i in range(9):
-            put_volume(f"{i}.nii", stack(job, *[1] * 12))
-        opened, plain, ahead = [], fake.stream, []
-
-        def counting(path, reading):
-            opened.append(path)
-            return original(path, reading)
-
-        def stream(self, images, batch_size):
-            for given, predicted in enumerate(plain(self, images, batch_size)):
-                ahead.append(len(opened) - given // 12)
-                yield predicted
-
-        original = read.open
-        monkeypatch.setattr(read, "open", counting)
-        monkeypatch.setattr(fake, "stream", stream)
-        assert job.run("--batch-size", "4") == 0
-        assert len(opened) == 9 and max(ahead) <= 3
-
-    def test_progress_counts_slices(self, job, put_volume, capsys):
-        put_volume("a.nii", np.repeat(stack(job, 1), 99, axis=2))
+    def test_progress_counts_slices(self, job, capsys):
+        job.put("a.nii", np.repeat(stack(job, 1), 99, axis=2))
         job.put("b.png", job.bright(1))
         assert job.run("--axis", "2") == 0
         lines = capsys.readouterr().err.splitlines()

@@ -87,10 +87,9 @@ def has_mark(path: Path) -> bool:
 
 def check_packages(images: Iterable[Path]) -> None:
     """Raise UserError if a file among these, as `find_images` lists them, takes a package that is not installed."""
-    first = {format_of(image): image for image in reversed(list(images))}
-    for format in FORMATS:
-        if format in first and (lacking := _lacking(format)):
-            raise UserError(f"{first[format]} {lacking}")
+    for format, image in {format_of(image): image for image in images}.items():
+        if lacking := _lacking(format):
+            raise UserError(f"{image} {lacking}")
 
 
 def _lacking(format: Format) -> str | None:

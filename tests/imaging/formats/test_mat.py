@@ -259,7 +259,7 @@ def right(path):
 
 paths = sorted(Path(sys.argv[1]).iterdir())
 with ThreadPoolExecutor(4) as pool:
-    assert all(pool.map(right, paths * 250))
+    assert all(pool.map(right, paths * 150))
 """
 
 

@@ -39,24 +39,13 @@ class TestPng:
         assert picture_damage(path, "PNG") is None
 
     def test_every_bit_counts(self, path):
-        whole = path.read_bytes()
-        for at in range(8, len(whole)):
-            path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :])
-            assert picture_damage(path, "PNG") is not None, at
-
-    def test_no_changed_bit_changes_a_pixel(self, path):
         # Pillow stops at the last row, and does not notice a change that left it with enough rows.
-        grey = np.add.outer(np.arange(40) ** 2, np.arange(36) * 37).astype(np.uint8)
-        Image.fromarray(grey).save(path)
         whole = path.read_bytes()
-        for at in range(len(whole) - 100, len(whole)):
-            for bit in range(8):
-                path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :])
-                try:
-                    image = read_image(path)
-                except ImageError:
-                    continue
-                np.testing.assert_array_equal(image, grey)
+        for at in range(64, 8 * len(whole)):
+            changed = bytearray(whole)
+            changed[at // 8] ^= 1 << at % 8
+            path.write_bytes(changed)
+            assert picture_damage(path, "PNG") is not None, at
 
     @pytest.mark.parametrize("length", [8, 20, 33, -20, -12, -4, -1])
     def test_cut_off(self, path, length):

@@ -2,7 +2,6 @@
 
 import gzip
 import math
-import struct
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +24,6 @@ MAX_REST_BYTES = 2**20
 MAX_DEFLATE_RATIO = 1032
 """Largest growth of a deflated stream: two bits stand for 258 bytes at best."""
 
-_START = 176
-"""Bytes of a header that tell its version and, in both, where the voxels begin."""
 _GZIP_LEVEL = 1
 """A volume of a mask takes a hundredth of itself even so; of probabilities no level saves much."""
 _MILLIMETRES = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
@@ -131,7 +128,7 @@ def _opened(path: Path) -> Any:
 
 def _read_header(path: Path, f: Any, axis: int | None) -> tuple[Any, tuple[int, int, int], int]:
     """Return the image, its voxels yet unread, their three sides, and the axis to slice along."""
-    kind = {348: nibabel.Nifti1Image, 540: nibabel.Nifti2Image}[_check_start(f.read(_START))]
+    kind = _kind(f.read(nibabel.Nifti2Header.sizeof_hdr))
     f.seek(0)
     # Not mapped into memory: a mapped file that somebody cuts short ends the process.
     image: Any = kind.from_file_map(kind.make_file_map({"image": Clamped(f, MAX_HEADER_BYTES)}), mmap=False)
@@ -153,19 +150,18 @@ def _read_header(path: Path, f: Any, axis: int | None) -> tuple[Any, tuple[int, 
     return image, sides, axis
 
 
-def _check_start(start: bytes) -> int:
-    """Return the length of the header, which tells the version: 348 or 540 bytes.
+def _kind(start: bytes) -> Any:
+    """Return nibabel's class for the version that a header is of.
 
     Refuses one whose extensions would fill the memory, since nibabel reads them with it.
     """
-    for order in "<>" if len(start) == _START else "":
-        (length,) = struct.unpack(f"{order}i", start[:4])
-        if length in (348, 540):
-            field, at = ("f", slice(108, 112)) if length == 348 else ("q", slice(168, 176))
-            (voxels,) = struct.unpack(f"{order}{field}", start[at])
+    for kind in (nibabel.Nifti1Image, nibabel.Nifti2Image):
+        block = start[: kind.header_class.sizeof_hdr]
+        if kind.header_class.may_contain_header(block):
+            voxels = float(kind.header_class(block, check=False)["vox_offset"])
             if not voxels <= MAX_HEADER_BYTES:
                 raise Refused(f"has a header of {voxels:g} bytes; expected at most {MAX_HEADER_BYTES}")
-            return length
+            return kind
     raise Refused("is no NIfTI file")
 
 
