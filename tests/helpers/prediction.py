@@ -19,24 +19,21 @@ class FakePredictor(Predictor):
     """Takes brightness for probability and a quarter of it for the spread, a batch at a time."""
 
     threshold, threshold_note, name = 0.5, None, "checkpoint of step 7"
+    uncertainty, dropout_samples = False, 16
     opened: tuple | None = None
     given: dict | None = None
-    uncertainty, samples = False, 16
 
-    def __init__(self):
-        pass
+    def __init__(self, **own):
+        vars(self).update(own)  # a predictor is frozen
 
     @classmethod
     def open(cls, workdirs, *, checkpoint="best", threshold=None, **given):
         cls.opened, cls.given = (workdirs, checkpoint, threshold), given
-        fake = cls()
-        fake.samples = given["dropout_samples"]
-        own = {"threshold": cls.threshold if threshold is None else threshold, "uncertainty": given["uncertainty"]}
-        vars(fake).update(own)  # a predictor is frozen
-        return fake
+        own = {name: given[name] for name in ("uncertainty", "dropout_samples")}
+        return cls(threshold=cls.threshold if threshold is None else threshold, **own)
 
     def describe(self):
-        samples = self.samples if self.uncertainty else None
+        samples = self.dropout_samples if self.uncertainty else None
         return {"networks": [7], "threshold": self.threshold, "dropout_samples": samples}
 
     def warn_about(self, image):

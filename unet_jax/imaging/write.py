@@ -1,4 +1,4 @@
-"""Masks, probabilities, spreads and overlays to files, each under a hidden name until it is whole."""
+"""Masks, probabilities, spreads and overlays to files; an existing file is replaced once the new one is whole."""
 
 import io
 from pathlib import Path
@@ -20,22 +20,12 @@ LARGEST_SPREAD = 0.5
 
 
 def write_mask(path: Path, mask: Bool[np.ndarray, "h w"] | UInt8[np.ndarray, "h w"]) -> None:
-    """Write a mask as an 8-bit PNG of 0 and 255.
-
-    Args:
-        path: where to; an existing file is replaced once the new one is whole.
-        mask: True or nonzero where there is tumour.
-    """
+    """Write a mask, True or nonzero where there is tumour, as an 8-bit PNG of 0 and 255."""
     _write_png(path, (mask != 0) * np.uint8(255))
 
 
 def write_probs(path: Path, probs: Float[np.ndarray, "h w"]) -> None:
-    """Write probabilities as a float16 `.npy`.
-
-    Args:
-        path: where to; an existing file is replaced once the new one is whole.
-        probs: 0..1.
-    """
+    """Write probabilities, 0 to 1, as a float16 `.npy`."""
     # Into a file NumPy would write by itself, and not notice that the disk is full.
     content = io.BytesIO()
     np.lib.format.write_array(content, probs.astype(np.float16), allow_pickle=False)
@@ -44,12 +34,7 @@ def write_probs(path: Path, probs: Float[np.ndarray, "h w"]) -> None:
 
 
 def write_spread(path: Path, spread: Float[np.ndarray, "h w"]) -> None:
-    """Write the spread of probabilities as an 8-bit PNG: 0 is 0, LARGEST_SPREAD is 255.
-
-    Args:
-        path: where to; an existing file is replaced once the new one is whole.
-        spread: 0..LARGEST_SPREAD.
-    """
+    """Write the spread of probabilities, 0 to LARGEST_SPREAD, as an 8-bit PNG of 0 to 255."""
     grey = np.rint(np.clip(spread * np.float32(255 / LARGEST_SPREAD), 0, 255)).astype(np.uint8)
     _write_png(path, grey)
 
@@ -58,7 +43,7 @@ def write_overlay(path: Path, grey: UInt8[np.ndarray, "h w"], mask: Shaped[np.nd
     """Write a slice with the mask's outline drawn and its inside tinted, as a PNG.
 
     Args:
-        path: where to; an existing file is replaced once the new one is whole.
+        path: name of the file.
         grey: the slice as `to_display` gives it.
         mask: True or nonzero where there is tumour.
     """

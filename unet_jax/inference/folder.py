@@ -135,7 +135,7 @@ def predict_images(
         OSError: a file could not be written.
     """
     root = folder_of(source)
-    waiting: deque[_Known | tuple[_ImageFile, int, str]] = deque()
+    waiting: deque[Any] = deque()  # of _Known, and of slices that the network has: file, index and warning
     written: deque[tuple[Callable[[], list[Line]], bool]] = deque()
 
     def opened(path: Path) -> _ImageFile | _Known:
@@ -156,14 +156,10 @@ def predict_images(
                 waiting.append((file, index, predictor.warn_about(image) or ""))
                 yield image
 
-    def next_slice() -> tuple[_ImageFile, int, str] | None:
-        """Take the next slice that waits, and pass on what is known before it."""
-        while waiting:
-            item = waiting.popleft()
-            if not isinstance(item, _Known):
-                return item
-            pass_on(lambda known=item: known.lines, item.skipped)
-        return None
+    def pass_known() -> None:
+        while waiting and isinstance(waiting[0], _Known):
+            known = waiting.popleft()
+            pass_on(lambda known=known: known.lines, known.skipped)
 
     def pass_on(lines: Callable[[], list[Line]], skipped: bool) -> None:
         written.append((lines, skipped))
@@ -180,13 +176,12 @@ def predict_images(
     with ThreadPoolExecutor(THREADS) as pool:
         try:
             for predicted in predictor.stream(pixels(), batch_size):
-                slice_ = next_slice()
-                assert slice_ is not None, "the network was given one for each prediction"
-                file, index, warning = slice_
+                pass_known()
+                file, index, warning = waiting.popleft()
                 table.begin()
                 file.under_way.append(pool.submit(file.write, index, predicted, warning))
                 pass_on(file.under_way[-1].result, skipped=False)
-            next_slice()
+            pass_known()
         finally:
             while written:
                 record()

@@ -5,10 +5,12 @@ import struct
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from tests.helpers.images import RAMP, chunk, png_bytes, png_file, refused, same
+from unet_jax.imaging.formats.picture import MAX_JPEG_SCANS, check_jpeg
 from unet_jax.imaging.read import read_image, silent_readers
+from unet_jax.imaging.scan import Refused
 
 
 class TestPng:
@@ -141,3 +143,45 @@ class TestOtherPictures:
     def test_content_counts_not_the_suffix(self, tmp_path):
         png_file(tmp_path / "a.png", RAMP % 256, 8, 0).rename(tmp_path / "a.tif")
         same(tmp_path / "a.tif", (RAMP % 256).astype(np.uint8))
+
+
+class TestDamaged:
+    GREY = np.random.default_rng(0).integers(0, 256, (24, 20), np.uint8)
+
+    def test_every_bit_of_a_png_counts(self, tmp_path):
+        # Pillow stops at the last row, and does not notice a change that left it with enough rows.
+        Image.fromarray(self.GREY).save(tmp_path / "a.png")
+        whole = (tmp_path / "a.png").read_bytes()
+        for at in [*range(8 * 8, 8 * len(whole) - 500, 7), *range(8 * len(whole) - 500, 8 * len(whole))]:
+            changed = bytearray(whole)
+            changed[at // 8] ^= 1 << at % 8
+            (tmp_path / "a.png").write_bytes(changed)
+            refused(tmp_path / "a.png", "")
+        for length in range(8, len(whole)):
+            (tmp_path / "a.png").write_bytes(whole[:length])
+            refused(tmp_path / "a.png", "")
+        (tmp_path / "a.png").write_bytes(whole + b"more")
+        same(tmp_path / "a.png", self.GREY)
+
+    def test_scans_of_a_jpeg_without_end(self, tmp_path):
+        Image.fromarray(self.GREY).save(tmp_path / "a.jpg", progressive=True)
+        whole = (tmp_path / "a.jpg").read_bytes()
+        assert read_image(tmp_path / "a.jpg").shape == (24, 20)
+        at, scans = whole.rindex(b"\xff\xda"), whole.count(b"\xff\xda") + MAX_JPEG_SCANS
+        (tmp_path / "a.jpg").write_bytes(whole[:at] + whole[at:-2] * (MAX_JPEG_SCANS + 1) + whole[-2:])
+        refused(tmp_path / "a.jpg", f"has {scans} scans; expected at most 50")
+        (tmp_path / "a.jpg").write_bytes(b"x" * (2**20 - 1) + b"\xff\xda" * 60)  # one lies across two pieces read
+        with pytest.raises(Refused, match="has 60 scans"):
+            check_jpeg(tmp_path / "a.jpg")
+
+    def test_a_tiff_of_many_pages_is_refused_at_the_second(self, tmp_path, monkeypatch):
+        pages = [Image.fromarray(self.GREY)] * 5
+        pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+
+        seen = []
+        load = TiffImagePlugin.ImageFileDirectory_v2.load
+        monkeypatch.setattr(
+            TiffImagePlugin.ImageFileDirectory_v2, "load", lambda self, f: seen.append(f.tell()) or load(self, f)
+        )
+        refused(tmp_path / "a.tif", "holds several pages; expected one slice a file")
+        assert len(set(seen)) == 1

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float64, Int, Int16, UInt8
 
 from unet_jax.config import TUMORS
-from unet_jax.imaging.formats.hdf5 import StoredError, read_values
+from unet_jax.imaging.formats.hdf5 import read_values
 from unet_jax.imaging.scan import MIN_SIDE, ImageError, Reading, Refused, Slices, one_line
 
 _TYPES = {
@@ -242,7 +242,7 @@ def _read(field: h5py.Dataset, name: str) -> np.ndarray:
             return np.empty(0, field.dtype)
     try:
         return read_values(field)
-    except StoredError as e:
+    except Refused as e:
         raise _Broken(f"{name} {e}", UNREADABLE) from e
 
 
