@@ -1,4 +1,4 @@
-"""Which files of a raw folder are its slices and folds."""
+"""Slices and folds of a raw folder, known by their names."""
 
 import pytest
 

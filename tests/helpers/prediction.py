@@ -12,7 +12,7 @@ from unet_jax.inference.predictor import Predictor, Probabilities
 from unet_jax.predict import main
 
 AFFINE = np.diag([0.5, 2, 3, 1.0])
-"""Where the voxels of volumes are."""
+"""Affine of all volumes."""
 
 
 class FakePredictor(Predictor):

@@ -65,7 +65,7 @@ def stem_of(path: Path) -> str:
 
 
 def format_of(path: Path) -> Format:
-    """Return the format of a file that `find_images` lists, by its name: without a suffix it is one that has a mark."""
+    """Return the format of a file that `find_images` lists, by its name; without a suffix the one with a mark."""
     suffix = suffix_of(path)
     return next(format for format in FORMATS if (suffix in format.suffixes if suffix else format.mark))
 

@@ -1,4 +1,4 @@
-"""From a folder of images and volumes to a folder of masks and a table of them."""
+"""Prediction of a folder of images and volumes: a folder of masks, and a table of them."""
 
 import os
 import re

@@ -149,7 +149,7 @@ class TestUpright:
 
 
 def written(volume: nifti.Volume, path: Path, values: np.ndarray | None = None, kind="mask") -> nib.Nifti1Image:
-    """What the volume writes of values along its axis, by default its own slices."""
+    """Have the volume write values along its axis, by default its own slices."""
     n = len(volume)
     planes = [volume.back(volume.read(i)) if values is None else np.take(values, i, volume.axis) for i in range(n)]
     volume.write(kind, path, planes)

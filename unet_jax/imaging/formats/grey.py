@@ -1,4 +1,4 @@
-"""Colour to grey."""
+"""Conversion of colour to grey."""
 
 from collections.abc import Callable
 

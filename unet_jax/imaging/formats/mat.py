@@ -46,7 +46,7 @@ MASK_VALUES, MASK_SHAPE = "mask-values", "mask-shape"
 
 _NAME = re.compile(r"([0-9]{1,9})\.mat")
 _RAISED = (OSError, RuntimeError, LookupError, ValueError, TypeError, ArithmeticError, MemoryError)
-"""What h5py raises on files that are truncated, garbled or larger than memory."""
+"""Exceptions that h5py raises on files that are truncated, garbled or larger than memory."""
 
 
 class SliceError(ImageError):
