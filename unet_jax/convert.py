@@ -1,4 +1,4 @@
-"""Convert raw slices to arrays: `python -m unet_jax.convert --raw DIR --out D`."""
+"""`python -m unet_jax.convert --raw DIR --out D`: convert raw slices to the arrays that training reads."""
 
 import signal
 import sys

@@ -1,4 +1,4 @@
-"""python -m unet_jax.phantom: embedded MRI-like data in the layout of the Figshare dataset."""
+"""`python -m unet_jax.phantom --out OUT`: write computer-made MRI-like slices in the layout of the Figshare dataset."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from unet_jax.shared import cli
 
 @dataclass(frozen=True, kw_only=True)
 class PhantomOptions(PhantomConfig):
-    """Write embedded MRI-like slices as OUT/data/N.mat, OUT/cvind.mat and OUT/README.txt."""
+    """Write MRI-like slices of invented patients as OUT/data/N.mat, OUT/cvind.mat and OUT/README.txt."""
 
     out: Path
     """Folder to write in; it must be absent or empty."""

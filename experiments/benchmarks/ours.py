@@ -17,7 +17,7 @@ from unet_jax.inference.programs import make_predict
 from unet_jax.models.compiler import compiler_options
 from unet_jax.models.network import UNet
 from unet_jax.training.batches import Batch
-from unet_jax.training.losses.terms import loss_value
+from unet_jax.training.losses import loss_value
 from unet_jax.training.mesh import data_mesh
 from unet_jax.training.optimizer import make_optimizer
 from unet_jax.training.state import base_key, init_state

@@ -9,9 +9,10 @@ from PIL import Image
 from unet_jax.config import Config, ModelConfig
 from unet_jax.data.converted.arrays import Arrays
 from unet_jax.data.converted.build import build
-from unet_jax.data.phantom import patient_slices, write_phantom
+from unet_jax.data.phantom import write_phantom
+from unet_jax.data.phantom.make import patient_slices
 from unet_jax.imaging.display import to_display
-from unet_jax.runs.opening import open_split, settle_config
+from unet_jax.runs.opening import check_config, open_split
 from unet_jax.runs.workdir import Workdir
 from unet_jax.training.checkpoints.store import Checkpoints
 from unet_jax.training.optimizer import make_optimizer
@@ -53,7 +54,7 @@ def untrained_run(path: Path, arrays: Arrays, width: int) -> Config:
     """A workdir with the checkpoint of fresh weights, which compute as fast as trained ones."""
     config = replace(Config(data=str(arrays.path)), model=ModelConfig(width=width))
     workdir, silent = Workdir(path), _silent
-    settle_config(workdir, config)
+    check_config(workdir, config)
     open_split(workdir, config, arrays, silent)
     state: Any = init_state(config, arrays.size, make_optimizer(config.optim, 1))
     with Checkpoints(workdir.checkpoints) as checkpoints:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from tests.helpers.images import dicom_file
 from unet_jax.data.converted.build import build
-from unet_jax.data.phantom_files import slice_bytes
+from unet_jax.data.phantom.files import slice_bytes
 
 IMAGE = (np.add.outer(np.arange(40) ** 2, np.arange(36) * 37) % 3001).astype(np.uint16)
 """Not square, no symmetry, over 255."""

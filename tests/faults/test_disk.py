@@ -13,7 +13,7 @@ import pytest
 
 from unet_jax import convert
 from unet_jax.data.converted import arrays, rows
-from unet_jax.data.phantom_files import slice_bytes
+from unet_jax.data.phantom.files import slice_bytes
 from unet_jax.shared import cli
 
 SLICES = 12

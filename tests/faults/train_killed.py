@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from unet_jax import train
-from unet_jax.runs import fit
+from unet_jax.runs.interrupts import Interrupts
 
 
 class Moments:
@@ -52,7 +52,7 @@ def main() -> int:
         (Path, "unlink"),
         (Path, "mkdir"),
         (shutil, "rmtree"),
-        (fit._Run, "_check_losses"),
+        (Interrupts, "stopping"),
     ):
         moments.around(owner, name)
     code = train.main(sys.argv[2:])

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from tests.models.one_function import OneFunction
 from unet_jax.config import ModelConfig, PreprocessConfig, UserError
 from unet_jax.inference.programs import make_predict
+from unet_jax.models.encoders.table import ENCODERS
 from unet_jax.models.heads import tumor_logits
 from unet_jax.models.network import UNet, abstract_variables
 
@@ -219,3 +221,49 @@ def test_bfloat16_is_float32_within_its_precision(norm, gradients_within):
 def raw_images(x):
     """Arguments of a predict function that make `x`, roughly, of raw intensities."""
     return x[..., 0], jnp.full(len(x), -2.0), jnp.full(len(x), 2.0)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        ModelConfig(width=2, levels=3),
+        ModelConfig(width=2, levels=2, norm="conv", classes=3, dropout=0.3),
+        ModelConfig(width=2, levels=2, norm="none", remat=True),
+    ],
+    ids=["pool", "conv", "none"],
+)
+def test_divided_it_is_the_same_network_to_the_bit(config):
+    """Names and order of parameters, draws of weights and dropout, output, running statistics and gradients."""
+    x = jax.random.normal(jax.random.key(1), (2, 16, 16, 1))
+    results = []
+    for net in (UNet(config), OneFunction(config)):
+        variables = net.init(jax.random.key(0), x, train=False)
+
+        def loss(params, net=net, variables=variables):
+            rest = {name: tree for name, tree in variables.items() if name != "params"}
+            rngs = {"dropout": jax.random.key(7)}
+            y, updates = net.apply({"params": params} | rest, x, train=True, mutable=["batch_stats"], rngs=rngs)
+            return (y**2).sum(), (y, updates)
+
+        results.append((variables, jax.jit(jax.value_and_grad(loss, has_aux=True))(variables["params"])))
+    (ours, theirs) = results
+    assert jax.tree.structure(ours) == jax.tree.structure(theirs)
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+
+
+def test_a_toy_encoder_is_a_function_and_a_row(monkeypatch):
+    """One convolution a level and no pooling but every second pixel; the decoder joins it as any other."""
+
+    def encode(x, layers):
+        features = []
+        for level, width in enumerate((*layers.config.widths, layers.config.widths[-1])):
+            x = layers.block(width, f"toy{level}")(x if level == 0 else x[:, ::2, ::2])
+            features.append(x)
+        return features
+
+    monkeypatch.setitem(ENCODERS, "toy", encode)
+    net, x = UNet(SMALL, encoder="toy"), jnp.ones((1, 16, 16, 1))
+    variables = net.init(jax.random.key(0), x, train=False)
+    assert {"toy0", "toy1", "toy2", "up0", "up1", "output"} <= set(variables["params"])
+    assert "down0" not in variables["params"]
+    assert net.apply(variables, x, train=False).shape == (1, 16, 16, 1)

@@ -15,6 +15,7 @@ from unet_jax.config import UserError
 from unet_jax.data.converted.arrays import open_arrays
 from unet_jax.data.splits import load_split
 from unet_jax.imaging.resize import from_network
+from unet_jax.runs.interrupts import Interrupts
 from unet_jax.runs.networks import open_predictor
 from unet_jax.runs.records import read_records
 from unet_jax.runs.workdir import Workdir, run_folders
@@ -82,16 +83,14 @@ def test_a_finished_one_is_only_scored_again(crossvalidated, capsys):
 
 
 def test_a_stopped_one_goes_on(crossvalidated, tiny_data, tmp_path, monkeypatch, capsys):
-    from unet_jax.runs import fit
+    plain, workdir = Interrupts.stopping, tmp_path / "cv"
 
-    plain, workdir = fit._Run._check_losses, tmp_path / "cv"
-
-    def signalled(run, step, losses):
-        if run.workdir.path.name == "fold-2" and step == 2:
+    def signalled(interrupts, step):
+        if (workdir / "fold-2").exists() and step == 2:
             os.kill(os.getpid(), signal.SIGTERM)
-        return plain(run, step, losses)
+        return plain(interrupts, step)
 
-    monkeypatch.setattr(fit._Run, "_check_losses", signalled)
+    monkeypatch.setattr(Interrupts, "stopping", signalled)
     assert crossval.main(options(workdir, tiny_data, "--folds", 3)) == 75
     assert "SIGTERM: saved" in capsys.readouterr().out
     assert not (workdir / "fold-3").exists() and not (workdir / "eval").exists()

@@ -18,8 +18,10 @@ from unet_jax import train
 from unet_jax.config import RunError, UserError, read_config
 from unet_jax.data.splits import load_split
 from unet_jax.models.network import abstract_variables
+from unet_jax.runs.interrupts import Interrupts
 from unet_jax.runs.records import best_record, read_records
 from unet_jax.runs.workdir import Workdir
+from unet_jax.training import steps as steps_module
 from unet_jax.training.checkpoints.store import Checkpoints
 
 EPOCHS = 12
@@ -161,16 +163,14 @@ def test_interrupted_within_an_epoch_and_resumed_equals_the_clean_run(
     clean, tiny_data, tmp_path, monkeypatch, capsys, number
 ):
     """The sums of the broken epoch are kept: its line in metrics.jsonl is that of the clean run."""
-    from unet_jax.runs import fit
+    plain, workdir = Interrupts.stopping, tmp_path / "run"
 
-    plain, workdir = fit._Run._check_losses, tmp_path / "run"
-
-    def signalled(run, step, losses):
-        if step == 1:
+    def signalled(interrupts, step):
+        if step == 2:
             os.kill(os.getpid(), number)
-        return plain(run, step, losses)
+        return plain(interrupts, step)
 
-    monkeypatch.setattr(fit._Run, "_check_losses", signalled)
+    monkeypatch.setattr(Interrupts, "stopping", signalled)
     argv = options(workdir, tiny_data)
     assert train.main(argv) == 75
     assert f"{number.name}: saved" in capsys.readouterr().out
@@ -185,9 +185,6 @@ def test_interrupted_within_an_epoch_and_resumed_equals_the_clean_run(
 @pytest.mark.parametrize("most", [1, 3])
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tiny_data, tmp_path, monkeypatch, most):
     """Whichever of the steps done at a time it is."""
-    from unet_jax.runs import fit
-    from unet_jax.training import steps as steps_module
-
     plain, poisoned_from = steps_module.make_train_step, 11
 
     def make(config, tx):
@@ -200,7 +197,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tiny_d
         return poisoned
 
     monkeypatch.setattr(steps_module, "make_train_step", make)
-    monkeypatch.setattr(fit, "steps_per_dispatch", lambda: most)
+    monkeypatch.setattr(steps_module, "steps_per_dispatch", lambda: most)
     workdir = tmp_path / "run"
     with pytest.raises(RunError, match=rf"loss is nan at step {poisoned_from}\. The checkpoint of step \d+ is kept"):
         train.main(options(workdir, tiny_data, epochs=5))
@@ -213,19 +210,17 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tiny_d
 
 def test_seconds_are_those_of_the_steps_alone(tiny_data, tmp_path, monkeypatch):
     """By a clock that only moves when something is compiled, a feed begins, a step is done or validation runs."""
-    from unet_jax.runs import fit
-
     now = [0.0]
-    monkeypatch.setattr(fit, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("unet_jax.runs.journal.time", SimpleNamespace(monotonic=lambda: now[0]))
 
     def slow(name, seconds):
-        plain = getattr(fit, name)
+        plain = getattr(steps_module, name)
 
         def slowed(*args, **kwargs):
             now[0] += seconds
             return plain(*args, **kwargs)
 
-        monkeypatch.setattr(fit, name, slowed)
+        monkeypatch.setattr(steps_module, name, slowed)
 
     slow("compile_steps", 1000.0)
     slow("feed", 1000.0)
@@ -240,14 +235,20 @@ def test_a_run_begun_on_four_devices_goes_on_with_one(clean, tiny_data, tmp_path
     """Rounding differs, and Adam makes a step of it where a gradient is next to nothing; the losses are as close."""
     code = """
 import os, signal, sys
-from unet_jax import fit, train
-plain = fit._Run._check_losses
-def signalled(run, step, losses):
-    if step == run.order.steps_per_epoch + 1:
-        os.kill(os.getpid(), signal.SIGTERM)
-    assert run.mesh.size == 4
-    return plain(run, step, losses)
-fit._Run._check_losses = signalled
+from unet_jax import train
+from unet_jax.training.steps import Trainer
+plain = Trainer.start
+def start(trainer, state):
+    assert trainer.mesh.size == 4
+    advance = plain(trainer, state)
+    def signalled(state, stop, on_losses, stopping):
+        def stopping_then(step):
+            if step == trainer.steps_per_epoch + 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return stopping(step)
+        return advance(state, stop, on_losses, stopping_then)
+    return signalled
+Trainer.start = start
 sys.exit(train.main(sys.argv[1:]))
 """
     argv = options(tmp_path / "run", tiny_data)

@@ -13,7 +13,7 @@ from unet_jax.config import Config, PhantomConfig, SplitConfig, UserError, prese
 from unet_jax.data.converted.arrays import Arrays
 from unet_jax.data.splits import load_split, make_split
 from unet_jax.runs import opening
-from unet_jax.runs.opening import check_digest, open_data, open_split, settle_config, store_absolute
+from unet_jax.runs.opening import check_config, check_digest, open_data, open_split, store_absolute
 from unet_jax.runs.records import append_record, cut_records, read_records
 from unet_jax.runs.workdir import Workdir
 from unet_jax.shared.files import write_text
@@ -54,7 +54,7 @@ def workdir(tmp_path) -> Workdir:
 @pytest.fixture
 def begun(workdir) -> Workdir:
     """The workdir of a run of CONFIG on the dataset."""
-    settle_config(workdir, CONFIG)
+    check_config(workdir, CONFIG)
     open_split(workdir, CONFIG, dataset(), silent)
     return workdir
 
@@ -88,12 +88,12 @@ def test_data_are_stored_absolute(tmp_path, monkeypatch):
 
 
 def test_a_new_workdir_is_made(workdir):
-    settle_config(workdir, CONFIG)
+    check_config(workdir, CONFIG)
     assert workdir.path.is_dir()
 
 
 def test_the_same_configuration_is_accepted(begun):
-    settle_config(begun, CONFIG)
+    check_config(begun, CONFIG)
     assert read_config(begun.config) == CONFIG
 
 
@@ -105,7 +105,7 @@ def test_options_that_differ_are_named_with_both_values(begun):
         "--model.norm-momentum 0.9 (it has 0.8). Use another --workdir."
     )
     with pytest.raises(UserError, match=f"^{re.escape(expected)}$"):
-        settle_config(begun, other)
+        check_config(begun, other)
     assert begun.config.read_bytes() == before
 
 
@@ -121,43 +121,43 @@ def test_options_that_differ_are_named_with_both_values(begun):
 )
 def test_every_other_option_counts(begun, other):
     with pytest.raises(UserError, match="another configuration"):
-        settle_config(begun, other)
+        check_config(begun, other)
 
 
 def test_data_and_pipeline_may_change_and_are_stored(begun):
     other = replace(CONFIG, data="/moved", loader=replace(CONFIG.loader, pipeline="device"))
-    settle_config(begun, other)
+    check_config(begun, other)
     open_split(begun, other, dataset(), silent)
     assert read_config(begun.config) == other
 
 
 def test_options_that_the_data_do_not_allow_can_be_mended(workdir):
     wrong = replace(CONFIG, split=SplitConfig(kind="official"))
-    settle_config(workdir, wrong)
+    check_config(workdir, wrong)
     with pytest.raises(UserError, match=r"no fold from 1 to 5.* use --split\.kind patient"):
         open_split(workdir, wrong, dataset(), silent)
     assert not workdir.config.exists()
-    settle_config(workdir, CONFIG)
+    check_config(workdir, CONFIG)
     assert open_split(workdir, CONFIG, dataset(), silent).kind == "patient"
 
 
 def test_a_broken_stored_configuration_is_named(begun):
     begun.config.write_text("{")
     with pytest.raises(UserError, match=r"config\.json is not JSON"):
-        settle_config(begun, CONFIG)
+        check_config(begun, CONFIG)
 
 
 def test_a_file_in_the_place_of_the_workdir_is_named(tmp_path):
     (tmp_path / "w").write_text("")
     with pytest.raises(UserError, match=r"w is a file; --workdir must be a folder"):
-        settle_config(Workdir(tmp_path / "w"), CONFIG)
+        check_config(Workdir(tmp_path / "w"), CONFIG)
 
 
 # Split
 
 
 def test_a_split_is_drawn_once(workdir):
-    settle_config(workdir, CONFIG)
+    check_config(workdir, CONFIG)
     lines = []
     split = open_split(workdir, CONFIG, dataset(), lines.append)
     assert split == make_split(dataset(), CONFIG.split) == load_split(workdir.split)
@@ -179,13 +179,13 @@ def test_the_stored_split_is_the_one_used(begun):
 def test_a_split_without_a_configuration_is_drawn_anew(begun):
     begun.config.unlink()
     other = replace(CONFIG, split=SplitConfig(kind="slice"))
-    settle_config(begun, other)
+    check_config(begun, other)
     assert open_split(begun, other, dataset(), silent).kind == "slice"
 
 
 def test_the_slice_split_says_how_many_patients_straddle(workdir):
     config = replace(CONFIG, split=SplitConfig(kind="slice", test_fraction=0.5))
-    settle_config(workdir, config)
+    check_config(workdir, config)
     lines = []
     split = open_split(workdir, config, dataset(), lines.append)
     # Slices 1 and 2 are p0's, 3 and 4 p1's, and so on.
@@ -198,7 +198,7 @@ def test_the_slice_split_says_how_many_patients_straddle(workdir):
 
 def test_other_data_are_refused_and_not_stored(begun):
     other = replace(CONFIG, data="/other")
-    settle_config(begun, other)
+    check_config(begun, other)
     with pytest.raises(UserError, match=r"was trained on data with digest 0123456789ab, /data has fedcba987654\."):
         open_split(begun, other, dataset(digest="fedcba9876543210"), silent)
     assert read_config(begun.config) == CONFIG
@@ -216,7 +216,7 @@ def test_check_digest():
 
 def test_the_phantom_is_made_once_and_leaves_nothing_else(workdir, monkeypatch, capsys):
     monkeypatch.setattr(opening, "PhantomConfig", lambda: PhantomConfig(patients=1))
-    settle_config(workdir, Config())
+    check_config(workdir, Config())
     lines = []
     arrays = open_data(workdir, Config(), lines.append)
     assert lines == ["Making the phantom: 1 patients."]
@@ -227,7 +227,7 @@ def test_the_phantom_is_made_once_and_leaves_nothing_else(workdir, monkeypatch, 
 
 
 def test_given_data_are_opened_and_nothing_is_made(workdir, tmp_path):
-    settle_config(workdir, CONFIG)
+    check_config(workdir, CONFIG)
     with pytest.raises(UserError, match=r"nowhere is not a converted dataset"):
         open_data(workdir, replace(CONFIG, data=str(tmp_path / "nowhere")), silent)
     assert list(workdir.path.iterdir()) == []

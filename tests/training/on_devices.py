@@ -20,7 +20,7 @@ from unet_jax.data.converted.arrays import open_arrays
 from unet_jax.training.batches import Batch, Order, Source, eval_batches, feed
 from unet_jax.training.checkpoints.store import Checkpoints
 from unet_jax.training.loop import compile_steps, run_steps
-from unet_jax.training.losses.terms import loss_value
+from unet_jax.training.losses import loss_value
 from unet_jax.training.mesh import data_mesh, replicated
 from unet_jax.training.state import TrainState, base_key, init_state
 from unet_jax.training.steps import make_eval_step, make_train_steps

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from unet_jax.config import LoaderConfig, UserError
 from unet_jax.data.converted.arrays import Arrays
 from unet_jax.data.converted.build import build
-from unet_jax.training.batches import Batch, Order, Source, _piece_size, choose_pipeline, eval_batches, feed, gather
+from unet_jax.training.batches import Batch, Order, Source, _chunk_size, choose_pipeline, eval_batches, feed, gather
 from unet_jax.training.mesh import data_mesh
 
 NO_TENSORFLOW = "TensorFlow is not installed, as on Python 3.14 and newer"
@@ -176,7 +176,7 @@ def test_slices_are_raw_and_on_the_mesh(arrays, pipeline):
 
 def test_pieces_end_with_the_epoch_and_keep_their_shapes(arrays, pipeline, monkeypatch):
     """An epoch has seven steps, training starts with the third; a piece of a stream has at most four."""
-    monkeypatch.setattr("unet_jax.training.batches.PIECE_STEPS", 5)
+    monkeypatch.setattr("unet_jax.training.batches.CHUNK_STEPS", 5)
     order = Order(np.arange(7), 1, seed=0)
     pieces = list(fed(arrays, order, 2, 21, pipeline, portion=2))
     assert [count for _, count in pieces] == ([5, 7, 7] if pipeline == "device" else [4, 1, 4, 3, 4, 3])
@@ -193,7 +193,7 @@ def test_pieces_end_with_the_epoch_and_keep_their_shapes(arrays, pipeline, monke
     ],
 )
 def test_a_piece_is_whole_portions_within_its_bounds(step_bytes, portion, length, expected):
-    assert _piece_size(step_bytes, portion, length) == expected
+    assert _chunk_size(step_bytes, portion, length) == expected
 
 
 def test_no_step_is_no_piece(arrays, pipeline):
@@ -231,7 +231,7 @@ def test_a_piece_on_the_device_is_prefetched(arrays, monkeypatch):
             made.append(step)
             yield Source(gather(arrays, order(step)), np.int32([0]), np.int32(step)), 1
 
-    monkeypatch.setattr(pipeline, "_tfdata_pieces", streamed)
+    monkeypatch.setattr(pipeline, "_tfdata_chunks", streamed)
     seen = []
     for _ in fed(arrays, Order(np.arange(7), 2, seed=0), 0, 4, "tfdata"):
         seen.append(made[-1])

@@ -92,7 +92,7 @@ def test_a_stop_ends_between_dispatches_with_all_losses_told():
         told.append(step)
 
     pieces = iter([("a", 8), ("b", 1)])
-    state = run_steps(compiled, at(0), pieces, 0, 9, None, settled, stopped=lambda step: len(counter.asked) == 3)
+    state = run_steps(compiled, at(0), pieces, 0, 9, None, settled, stopping=lambda step: len(counter.asked) == 3)
     assert (state.step, told) == (6, [0, 2, 4])
 
 

@@ -1,5 +1,8 @@
 """Losses: values by hand, and the original notebook's definitions."""
 
+import functools
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,9 +10,14 @@ import pytest
 from sklearn.metrics import log_loss
 
 from unet_jax.config import LossConfig
-from unet_jax.training.losses.terms import loss_sums, loss_value
+from unet_jax.training.losses import TERMS, Term, loss_value, merge
+from unet_jax.training.losses import loss_sums as term_sums
 
 ONES = jnp.ones(2)
+
+
+def loss_sums(logits, target, valid, config=LossConfig()):  # noqa: B008  frozen
+    return term_sums(logits, target, valid, config)
 
 
 def logit(p):
@@ -45,7 +53,7 @@ def test_sums_of_two_batches_are_those_of_both():
     logits = jax.random.normal(key, (4, 3, 3, 2))
     target = jnp.float32(jax.random.bernoulli(key, 0.3, logits.shape))
     both = loss_sums(logits, target, jnp.ones(4))
-    parts = loss_sums(logits[:2], target[:2], ONES) + loss_sums(logits[2:], target[2:], ONES)
+    parts = merge(loss_sums(logits[:2], target[:2], ONES), loss_sums(logits[2:], target[2:], ONES))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), both, parts)
 
 
@@ -74,3 +82,33 @@ def test_dice_is_averaged_over_classes():
     target = jnp.array([[1.0, 0.0]]).reshape(1, 1, 1, 2)
     got = loss_value(loss_sums(logit(probs), target, jnp.ones(1)), LossConfig(bce=0.0))
     assert float(got) == pytest.approx(1 - (2 / 2.5 + 1 / 1.25) / 2, abs=1e-6)
+
+
+# The door for further losses
+
+
+@dataclass(frozen=True)
+class ToyConfig(LossConfig):
+    absolute: float = 0.5
+
+
+def absolute_sums(logits, target, valid, config):
+    """(total, count) of a value of each slice, as a loss per slice has them."""
+    each = jnp.abs(jax.nn.sigmoid(logits) - target).mean((1, 2, 3))
+    return (each * valid).sum(), valid.sum()
+
+
+def test_a_toy_loss_is_a_term_and_a_row(monkeypatch):
+    """Mean absolute error, of each slice and then over slices; weighted beside the others, merged over batches."""
+    config = ToyConfig(bce=0.0, dice=1.0)
+    logits = jax.random.normal(jax.random.key(0), (3, 4, 4, 1))
+    target = jnp.float32(logits > 0.3)
+    valid = jnp.array([1.0, 1.0, 0.0])
+    plain = LossConfig(bce=0.0)
+    alone = loss_value(loss_sums(logits[:2], target[:2], ONES, plain), plain)
+    monkeypatch.setitem(TERMS, "absolute", Term(absolute_sums, lambda sums, config: sums[0] / sums[1]))
+    batches = [loss_sums(logits[i : i + 1], target[i : i + 1], valid[i : i + 1], config) for i in range(3)]
+    got = loss_value(functools.reduce(merge, batches), config)
+    error = np.abs(1 / (1 + np.exp(-np.asarray(logits[:2], np.float64))) - np.asarray(target[:2])).mean()
+    assert float(got) == pytest.approx(float(alone) + 0.5 * error, rel=1e-5)
+    assert set(batches[0]) == {"dice", "absolute"}  # what has no weight is not computed

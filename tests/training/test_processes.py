@@ -148,9 +148,9 @@ def test_slurm_is_seen_by_what_srun_sets(environment, expected, monkeypatch):
 
 
 def test_alone_nothing_is_waited_for():
-    assert not processes.several() and processes.is_first() and not processes.stop_requested(3)
+    assert not processes.is_distributed() and processes.is_first() and not processes.stop_requested(3)
     with processes.first_alone("nothing"):
-        processes.meet("nobody")
+        processes.barrier("nobody")
 
 
 def test_an_error_of_jax_alone_is_not_about_other_processes():

@@ -11,7 +11,7 @@ from unet_jax.config import AugmentConfig, Config, ModelConfig, OptimConfig
 from unet_jax.models.compiler import compiler_options
 from unet_jax.scoring.metrics import Counts
 from unet_jax.training.batches import Batch
-from unet_jax.training.losses.terms import loss_value
+from unet_jax.training.losses import loss_value
 from unet_jax.training.mesh import data_mesh
 from unet_jax.training.optimizer import learning_rate, make_optimizer
 from unet_jax.training.state import Sums, all_finite, base_key, init_state

@@ -228,11 +228,12 @@ class DistributedConfig(Checked):
 
 @dataclass(frozen=True)
 class PhantomConfig(Checked):
-    """The embedded data."""
+    """Settings of the phantom."""
 
     patients: int = 64
     """Number of patients, spread evenly over the three tumour types."""
     seed: int = 0
+    """Seed of the patients and their slices."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import signal
 from types import FrameType
 from typing import Any
 
-from unet_jax.training.processes import several
+from unet_jax.training.processes import is_distributed, stop_requested
 
 
 class Interrupts:
@@ -19,13 +19,19 @@ class Interrupts:
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "Interrupts":
-        for number in () if several() else (signal.SIGINT, signal.SIGTERM):
+        for number in () if is_distributed() else (signal.SIGINT, signal.SIGTERM):
             self._previous[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+
+    def stopping(self, step: int) -> bool:
+        """Tell whether to stop before a step; all processes of a run ask, before every dispatch."""
+        if stop_requested(step):
+            self.received = "SIGTERM"
+        return self.received is not None
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = signal.Signals(number).name

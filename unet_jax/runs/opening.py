@@ -44,7 +44,7 @@ def lock(workdir: Workdir) -> Iterator[None]:
         held.release()
 
 
-def settle_config(workdir: Workdir, config: Config) -> None:
+def check_config(workdir: Workdir, config: Config) -> None:
     """Make the workdir of a new run, or make sure that a resumed one has the same configuration.
 
     It is stored later, by `open_split`: options that the data do not allow must not be left behind as those of a run

@@ -4,7 +4,7 @@ import json
 import os
 from typing import Any
 
-from unet_jax.config import UserError
+from unet_jax.config import OptimConfig, UserError
 from unet_jax.runs.workdir import Workdir
 from unet_jax.shared.files import write_text
 
@@ -13,7 +13,7 @@ Record = dict[str, Any]
 
 
 def best_record(records: list[Record]) -> Record | None:
-    """The epoch with the highest validation IoU, the latest of equals as `Checkpoints.best`; None where there is none.
+    """Find the epoch with the highest validation IoU, the latest of equals as `Checkpoints.best`; None without any.
 
     The latest, so that a run whose IoU stays at zero for a while is not judged by its first epoch.
     """
@@ -21,7 +21,7 @@ def best_record(records: list[Record]) -> Record | None:
 
 
 def read_records(workdir: Workdir) -> list[Record]:
-    """The lines of metrics.jsonl; one torn at the end, as by a power cut, is left out."""
+    """Read the lines of metrics.jsonl; one torn at the end, as by a power cut, is left out."""
     if not workdir.metrics.exists():
         return []
     records = []
@@ -44,7 +44,17 @@ def cut_records(workdir: Workdir, step: int, *, write: bool = True) -> list[Reco
 
 
 def append_record(workdir: Workdir, record: Record) -> None:
+    """Add a line to metrics.jsonl, on disk when this returns."""
     with workdir.metrics.open("a") as f:
         f.write(json.dumps(record) + "\n")
         f.flush()
         os.fsync(f.fileno())
+
+
+def is_over(records: list[Record], optim: OptimConfig) -> bool:
+    """Tell whether the last epoch is done, or as many as `early_stopping` have gone by without a better IoU."""
+    if not records:
+        return False
+    done, patience = records[-1]["epoch"], optim.early_stopping
+    first_best = max(records, key=lambda r: r["val"]["micro_iou"])  # an equal IoU is not a better one
+    return done >= optim.epochs or bool(patience and done - first_best["epoch"] >= patience)

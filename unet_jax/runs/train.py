@@ -4,7 +4,7 @@ import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from unet_jax.config import Config
+from unet_jax.config import Config, RunError, UserError
 from unet_jax.data.converted.arrays import Arrays
 from unet_jax.data.splits import Split
 from unet_jax.inference.network import DEFAULT_THRESHOLD
@@ -13,14 +13,17 @@ from unet_jax.models.network import check_size
 from unet_jax.reporting.figures import history_png
 from unet_jax.runs.choices import Threshold, read_postprocess
 from unet_jax.runs.evaluate import Part, draw_gallery, ensure_choices, score
-from unet_jax.runs.fit import fit
 from unet_jax.runs.interrupts import Interrupts
+from unet_jax.runs.journal import Journal, NotFiniteError, check_finite
 from unet_jax.runs.networks import open_run
-from unet_jax.runs.opening import Say, lock, open_data, open_split, settle_config, store_absolute
+from unet_jax.runs.opening import Say, check_config, lock, open_data, open_split, store_absolute
 from unet_jax.runs.predicted import predict_rows
-from unet_jax.runs.records import Record, best_record
+from unet_jax.runs.records import Record, best_record, cut_records, is_over
 from unet_jax.runs.workdir import Workdir
+from unet_jax.training.checkpoints.store import Checkpoints
 from unet_jax.training.processes import first_alone, is_first
+from unet_jax.training.state import TrainState
+from unet_jax.training.steps import Trainer
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ def train(path: Path, config: Config, interrupts: Interrupts, say: Say) -> Finis
     """Train, or go on with, the run in a workdir; then choose threshold and post-processing and draw pictures.
 
     Returns:
-        What came out; None where an interrupt stopped it, with a checkpoint saved.
+        The finished run; None where an interrupt stopped it, with a checkpoint saved.
 
     Raises:
         UserError: configuration, data or workdir do not allow it.
@@ -53,37 +56,114 @@ def train(path: Path, config: Config, interrupts: Interrupts, say: Say) -> Finis
     say = say if first else _silent
     with contextlib.ExitStack() as held:
         with first_alone("workdir"):
-            settle_config(workdir, config)
+            check_config(workdir, config)
             if first:
                 held.enter_context(lock(workdir))
             arrays = open_data(workdir, config, say)
             check_size(arrays.size, arrays.size, config.model)
             split = open_split(workdir, config, arrays, say)
-        return _train(workdir, config, arrays, split, interrupts, say)
+        records, was_finished = fit(workdir, config, arrays, split, interrupts, say)
+        if records and first:
+            history_png(records, workdir.history)
+        if interrupts.received:
+            return None
+        threshold = _choose(workdir, arrays, split, chosen_before=was_finished)
+        best = best_record(records)
+        assert best is not None, "a finished run has records"
+        return Finished(records, best, threshold, arrays.size, was_finished)
 
 
-def _train(
+def fit(
     workdir: Workdir, config: Config, arrays: Arrays, split: Split, interrupts: Interrupts, say: Say
-) -> Finished | None:
-    fitted = fit(workdir, config, arrays, split, interrupts, say)
-    if fitted.records and is_first():
-        history_png(fitted.records, workdir.history)
-    if interrupts.received:
-        return None
-    # Of several processes each does the rest by itself, which takes no longer, and the first one writes.
+) -> tuple[list[Record], bool]:
+    """Train, or go on from the newest checkpoint, until the last epoch, early stopping or an interrupt.
+
+    Returns:
+        All lines of metrics.jsonl, and whether there was nothing left to train.
+
+    Raises:
+        RunError: the loss or a weight is not finite; the last good checkpoint stays.
+        UserError: a checkpoint or metrics.jsonl is damaged, or a checkpoint is of another network.
+    """
+    trainer = Trainer.prepare(config, arrays, split.rows(arrays, "train"), split.rows(arrays, "val"))
+    for note in trainer.notes:
+        say(note)
+    with Checkpoints(workdir.checkpoints) as checkpoints:
+        state, records = _resume(workdir, trainer, checkpoints)
+        if is_over(records, config.optim):
+            return records, True
+        step = int(state.step)
+        if step:
+            say(f"Resuming {workdir.path} at step {step}, epoch {step // trainer.steps_per_epoch + 1}.")
+        with Journal(workdir, trainer, records, say) as journal:
+            try:
+                _train_epochs(trainer, state, checkpoints, journal, interrupts)
+            except NotFiniteError as e:
+                raise _with_remedy(e, checkpoints) from None
+            return journal.records, False
+
+
+def _train_epochs(
+    trainer: Trainer, state: TrainState, checkpoints: Checkpoints, journal: Journal, interrupts: Interrupts
+) -> None:
+    """Do the epochs that are left: steps, validation, a record, a checkpoint."""
+    optim, length, start = trainer.config.optim, trainer.steps_per_epoch, int(state.step)
+    # Compiling, and TensorFlow's import, come before the clock.
+    advance = trainer.start(state)
+    journal.start(start)
+    for epoch in range(start // length + 1, optim.epochs + 1):
+        with journal.epoch(epoch, int(state.step)) as on_losses:
+            state = advance(state, epoch * length, on_losses, interrupts.stopping)
+        if interrupts.received and int(state.step) < epoch * length:
+            check_finite(state)
+            checkpoints.save(int(state.step), state, None)
+            return
+        record = journal.record(epoch, state, *trainer.evaluate(state))
+        state = trainer.without_sums(state)
+        checkpoints.save(int(state.step), state, record["val"]["micro_iou"])
+        journal.show(record)
+        if is_over(journal.records, optim) or interrupts.received:
+            return
+
+
+def _resume(workdir: Workdir, trainer: Trainer, checkpoints: Checkpoints) -> tuple[TrainState, list[Record]]:
+    """Restore the newest checkpoint, and cut metrics.jsonl back to it; fresh weights where there is none."""
+    newest, state = checkpoints.latest(), trainer.state
+    if newest is not None:
+        state = checkpoints.restore(newest, like=state)
+    records = cut_records(workdir, newest or 0, write=is_first())
+    if len(records) < (newest or 0) // trainer.steps_per_epoch:
+        raise UserError(
+            f"{workdir.metrics} lacks epochs that the checkpoint of step {newest} has behind it. "
+            "Restore it, or train in another --workdir."
+        )
+    return state, records
+
+
+def _with_remedy(error: NotFiniteError, checkpoints: Checkpoints) -> RunError:
+    with contextlib.suppress(OSError):
+        checkpoints.wait()  # one that is being written is kept too
+    newest = checkpoints.latest()
+    kept = "No checkpoint was saved yet" if newest is None else f"The checkpoint of step {newest} is kept"
+    return RunError(
+        f"{error}. {kept}. Try a smaller --optim.learning-rate or --optim.clip-norm 1, in another --workdir."
+    )
+
+
+def _choose(workdir: Workdir, arrays: Arrays, split: Split, *, chosen_before: bool) -> Threshold:
+    """Choose threshold and post-processing on validation and draw the gallery, unless that was done before."""
+    # Of several processes each does this by itself, which takes no longer, and the first one writes.
     run, predicted = open_run(workdir.path), None
     network = run.network()
     chosen_already = network.threshold is not None and read_postprocess(workdir) is not None
-    if not (fitted.was_finished and chosen_already and workdir.gallery.exists()):
+    if not (chosen_before and chosen_already and workdir.gallery.exists()):
         predictor = Predictor([network], DEFAULT_THRESHOLD)
         predicted = predict_rows(predictor, arrays, split.rows(arrays, "val"), "validation")
     threshold = ensure_choices(run, arrays, predicted=predicted, store=is_first()).threshold
     if predicted is not None and is_first():
         part = Part(Predictor([network], threshold.threshold), predicted)
         draw_gallery(score([part], spacing=None, tolerance=1.0), workdir.gallery)
-    best = best_record(fitted.records)
-    assert best is not None, "a finished run has records"
-    return Finished(fitted.records, best, threshold, arrays.size, fitted.was_finished)
+    return threshold
 
 
 def _silent(line: str) -> None:

@@ -12,12 +12,12 @@ from jaxtyping import Bool, Float32, Int16, Int32, Int64, UInt8
 
 from unet_jax.config import LoaderConfig, UserError
 from unet_jax.data.converted.arrays import Arrays
-from unet_jax.training.mesh import divided, own_part, place, replicated
+from unet_jax.training.mesh import batch_sharding, device_put, process_slice, replicated
 
-PIECE_STEPS = 64
+CHUNK_STEPS = 64
 """Steps whose batches a stream hands over together: each time costs a millisecond, the time of a small step."""
-PIECE_BYTES = 4 << 20
-"""But no more than these, since they wait in memory."""
+CHUNK_BYTES = 4 << 20
+"""Most bytes of a chunk, since it waits in memory."""
 
 AnyArray = np.ndarray | jax.Array
 
@@ -35,7 +35,9 @@ class Batch(NamedTuple):
 
 
 class Source(NamedTuple):
-    """What the batches of consecutive steps are taken from, on the devices; equal shapes from piece to piece.
+    """Slices and rows that the batches of consecutive steps are taken from, on the devices.
+
+    Shapes are equal from chunk to chunk.
 
     The batch of a step is `slices` at `rows[step - first]`.
     """
@@ -49,7 +51,7 @@ class Source(NamedTuple):
 
 
 class Order:
-    """Which rows make up the batch of a step.
+    """Rows that make up the batch of each step.
 
     An epoch is floor(n / batch) steps of a permutation that depends on (seed, epoch) alone; the rest is left out that
     epoch. With fewer rows than the batch size, a batch is all of them.
@@ -79,7 +81,7 @@ class Order:
 
 
 def choose_pipeline(loader: LoaderConfig) -> tuple[str, str | None]:
-    """The pipeline to use, `tfdata` or `device`, and a line to show where `auto` had to do without TensorFlow.
+    """Choose the pipeline, `tfdata` or `device`; give a line to show where `auto` had to do without TensorFlow.
 
     Raises:
         UserError: tfdata is asked for and TensorFlow is not installed.
@@ -98,7 +100,7 @@ def choose_pipeline(loader: LoaderConfig) -> tuple[str, str | None]:
 def feed(
     arrays: Arrays, order: Order, start: int, stop: int, pipeline: str, mesh: Mesh, portion: int
 ) -> Iterator[tuple[Source, int]]:
-    """What steps `start` to `stop - 1` train on, prefetched, in pieces of which none reaches over an epoch's end.
+    """Give what steps `start` to `stop - 1` train on, prefetched, in chunks that never reach over an epoch's end.
 
     Args:
         arrays: the converted dataset.
@@ -106,17 +108,17 @@ def feed(
         start, stop: steps counted from the beginning of the run.
         pipeline: `tfdata` or `device`; both give the same batches.
         mesh: the devices, along the axis `data`; a batch is divided among them.
-        portion: how many steps are done at a time. A piece is a multiple of it, but for the last of an epoch.
+        portion: how many steps are done at a time. A chunk is a multiple of it, but for the last of an epoch.
 
     Yields:
         A source, and the number of steps it is for.
     """
-    make = _device_pieces if pipeline == "device" else _tfdata_pieces
+    make = _device_chunks if pipeline == "device" else _tfdata_chunks
     return _prefetched(make(arrays, order, start, stop, mesh, portion))
 
 
 def gather_steps(arrays: Arrays, order: Order, first: int, count: int, size: int, part: slice = slice(None)) -> Batch:
-    """The batches of `count` steps from `first` on, one after the other along a new first axis of length `size`.
+    """Gather the batches of `count` steps from `first` on, along a new first axis of length `size`.
 
     What is left of that axis is filled with the last batch. Of each batch `part` is taken.
     """
@@ -125,7 +127,7 @@ def gather_steps(arrays: Arrays, order: Order, first: int, count: int, size: int
 
 
 def eval_batches(arrays: Arrays, rows: Int64[np.ndarray, " n"], batch_size: int, mesh: Mesh) -> Iterator[Batch]:
-    """Every row once, in order, divided among the devices; the last batch is padded with copies of its first slice.
+    """Give every row once, in order, divided among the devices; the last batch is padded with its first slice.
 
     Args:
         arrays: the converted dataset.
@@ -136,16 +138,16 @@ def eval_batches(arrays: Arrays, rows: Int64[np.ndarray, " n"], batch_size: int,
     """
     batch_size = min(batch_size, len(rows))
     padded = -(-batch_size // mesh.size) * mesh.size
-    own = own_part(padded)
+    own = process_slice(padded)
     for i in range(0, len(rows), batch_size):
         part = rows[i : i + batch_size]
         padding = np.repeat(part[:1], padded - len(part))
         batch = gather(arrays, np.concatenate([part, padding])[own])
-        yield place(batch._replace(valid=(np.arange(padded) < len(part))[own]), divided(mesh))
+        yield device_put(batch._replace(valid=(np.arange(padded) < len(part))[own]), batch_sharding(mesh))
 
 
 def gather(arrays: Arrays, rows: Int64[np.ndarray, " b"]) -> Batch:
-    """These rows from disk."""
+    """Read rows from disk."""
     return Batch(
         images=arrays.images[rows],
         masks=arrays.masks[rows],
@@ -156,7 +158,7 @@ def gather(arrays: Arrays, rows: Int64[np.ndarray, " b"]) -> Batch:
     )
 
 
-def _tfdata_pieces(
+def _tfdata_chunks(
     arrays: Arrays, order: Order, start: int, stop: int, mesh: Mesh, portion: int
 ) -> Iterator[tuple[Source, int]]:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -165,9 +167,9 @@ def _tfdata_pieces(
 
     tf.config.set_visible_devices([], "GPU")  # the accelerator's memory is JAX's
     dtypes = (tf.int16, tf.uint8, tf.int32, tf.float32, tf.float32, tf.bool)
-    size = _piece_size(order.batch_size * arrays.size**2 * 3, portion, order.steps_per_epoch)
-    pieces = list(_pieces(order.steps_per_epoch, start, stop, size))
-    own = own_part(order.batch_size)
+    size = _chunk_size(order.batch_size * arrays.size**2 * 3, portion, order.steps_per_epoch)
+    chunks = list(_chunks(order.steps_per_epoch, start, stop, size))
+    own = process_slice(order.batch_size)
 
     def load(first, count):
         def read(first, count):
@@ -175,56 +177,56 @@ def _tfdata_pieces(
 
         return tf.numpy_function(read, [first, count], dtypes)
 
-    firsts, counts = np.array(pieces, np.int64).reshape(-1, 2).T
+    firsts, counts = np.array(chunks, np.int64).reshape(-1, 2).T
     stream = tf.data.Dataset.from_tensor_slices((firsts, counts)).map(load).prefetch(1)
     # It computes nothing, and every further thread takes time from the train step, which uses all cores of a CPU.
     alone = tf.data.Options()
     alone.threading.private_threadpool_size = alone.threading.max_intra_op_parallelism = 1
     alone.autotune.enabled = False
     stream = stream.with_options(alone)
-    everywhere, by_slice = replicated(mesh), divided(mesh, axis=1)
-    rows = place(np.arange(size, dtype=np.int32), everywhere)
-    for (first, count), slices in zip(pieces, stream.as_numpy_iterator(), strict=True):
-        yield Source(Batch(*place(slices, by_slice)), rows, place(np.int32(first), everywhere)), count
+    on_all, by_slice = replicated(mesh), batch_sharding(mesh, axis=1)
+    rows = device_put(np.arange(size, dtype=np.int32), on_all)
+    for (first, count), slices in zip(chunks, stream.as_numpy_iterator(), strict=True):
+        yield Source(Batch(*device_put(slices, by_slice)), rows, device_put(np.int32(first), on_all)), count
 
 
-def _device_pieces(
+def _device_chunks(
     arrays: Arrays, order: Order, start: int, stop: int, mesh: Mesh, portion: int
 ) -> Iterator[tuple[Source, int]]:
-    everywhere, by_slice, own = replicated(mesh), divided(mesh, axis=1), own_part(order.batch_size)
+    on_all, by_slice, own = replicated(mesh), batch_sharding(mesh, axis=1), process_slice(order.batch_size)
     images, masks = np.asarray(arrays.images), np.asarray(arrays.masks)
     valid = np.ones(len(arrays), bool)
-    held = place(Batch(images, masks, arrays.labels, arrays.p1, arrays.p99, valid), everywhere)
+    held = device_put(Batch(images, masks, arrays.labels, arrays.p1, arrays.p99, valid), on_all)
     length = order.steps_per_epoch
-    for first, count in _pieces(length, start, stop, length):
+    for first, count in _chunks(length, start, stop, length):
         begin = first - first % length  # the rows of the whole epoch, so that their shape is always the same
         rows = np.stack([order(step)[own] for step in range(begin, begin + length)]).astype(np.int32)
-        yield Source(held, place(rows, by_slice), place(np.int32(begin), everywhere)), count
+        yield Source(held, device_put(rows, by_slice), device_put(np.int32(begin), on_all)), count
 
 
-def _pieces(length: int, start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:
-    """First step and number of steps of each piece: `size`, or what is left of the epoch."""
+def _chunks(length: int, start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:
+    """First step and number of steps of each chunk: `size`, or what is left of the epoch."""
     while start < stop:
         count = min(size, length - start % length, stop - start)
         yield start, count
         start += count
 
 
-def _piece_size(step_bytes: int, portion: int, length: int) -> int:
-    """Steps a piece: a multiple of `portion`, enough to spread the cost of handing over one.
+def _chunk_size(step_bytes: int, portion: int, length: int) -> int:
+    """Steps a chunk: a multiple of `portion`, enough to spread the cost of handing over one.
 
-    No more than an epoch of `length` steps has, since what a piece lacks is filled, nor than fit in PIECE_BYTES.
+    No more than an epoch of `length` steps has, since what a chunk lacks is filled, nor than fit in CHUNK_BYTES.
     """
-    portions = min(PIECE_STEPS // portion, PIECE_BYTES // (portion * step_bytes), -(-length // portion))
+    portions = min(CHUNK_STEPS // portion, CHUNK_BYTES // (portion * step_bytes), -(-length // portion))
     return portion * max(1, portions)
 
 
-def _prefetched(pieces: Iterator[tuple[Source, int]]) -> Iterator[tuple[Source, int]]:
+def _prefetched(chunks: Iterator[tuple[Source, int]]) -> Iterator[tuple[Source, int]]:
     """The same, the copy of the next one to the device started before the last is handed out."""
     ahead = None
-    for piece in pieces:
+    for chunk in chunks:
         if ahead is not None:
             yield ahead
-        ahead = piece
+        ahead = chunk
     if ahead is not None:
         yield ahead

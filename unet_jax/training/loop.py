@@ -12,12 +12,15 @@ from unet_jax.training.state import TrainState
 IN_FLIGHT = 2
 """Dispatches ahead of the one waited for: enough to keep the device busy, few enough to stop at once."""
 
-Settled = Callable[[int, np.ndarray], None]
+OnLosses = Callable[[int, np.ndarray], None]
 """Called with the number of a dispatch's first step, and its losses, when they have been computed."""
+
+Stopping = Callable[[int], bool]
+"""Asked before each dispatch, with the number of its first step, whether to stop there."""
 
 
 def steps_per_dispatch() -> int:
-    """How many steps one call of the compiled function does.
+    """Number of steps that one call of the compiled function does.
 
     An accelerator may do a step in less time than Python takes to ask for it. On a CPU, XLA computes the body of a
     loop on one core, so that several steps a call are many times slower.
@@ -26,7 +29,7 @@ def steps_per_dispatch() -> int:
 
 
 def portions(steps: int, most: int) -> Iterator[int]:
-    """`steps` as a sum: `most` as often as it goes, then the rest."""
+    """Divide `steps` into parts: `most` as often as it goes, then the rest."""
     yield from [most] * (steps // most)
     if steps % most:
         yield steps % most
@@ -35,7 +38,7 @@ def portions(steps: int, most: int) -> Iterator[int]:
 def compile_steps(
     train_steps: Any, state: TrainState, source: Any, key: Any, start: int, length: int, most: int
 ) -> Mapping[int, Callable[..., tuple[TrainState, Any]]]:
-    """`make_train_steps`' function, compiled for each number of steps that a dispatch will have.
+    """Compile `make_train_steps`' function for each number of steps that a dispatch will have.
 
     Args:
         train_steps: from `make_train_steps`.
@@ -51,43 +54,44 @@ def compile_steps(
 def run_steps(
     compiled: Mapping[int, Callable[..., tuple[TrainState, Any]]],
     state: TrainState,
-    pieces: Iterator[tuple[Any, int]],
+    chunks: Iterator[tuple[Any, int]],
     start: int,
     stop: int,
     key: Any,
-    settled: Settled = lambda step, losses: None,
-    stopped: Callable[[int], bool] = lambda step: False,
+    on_losses: OnLosses = lambda step, losses: None,
+    stopping: Stopping = lambda step: False,
 ) -> TrainState:
-    """Do steps `start` to `stop - 1`, or fewer if `stopped` becomes true; on return all of them are done.
+    """Do steps `start` to `stop - 1`, or fewer if `stopping` becomes true; on return all of them are done.
 
     Args:
         compiled: from `compile_steps`.
         state: after `start` steps; donated.
-        pieces: from `data.pipeline.feed`, none of which reaches beyond `stop`.
+        chunks: from `batches.feed`, none of which reaches beyond `stop`.
         start: step that training begins with.
         stop: the end of an epoch, counted from the beginning of the run.
         key: the run's base key.
-        settled: told of each dispatch, in order; what it raises ends the loop.
-        stopped: asked before each dispatch, with the number of its first step.
+        on_losses: told of each dispatch, in order; what it raises ends the loop.
+        stopping: asked before each dispatch.
     """
     most, step = max(compiled), start
-    pending: deque[tuple[int, Any]] = deque()
+    under_way: deque[tuple[int, Any]] = deque()
 
-    def settle() -> None:
-        first, losses = pending.popleft()
-        settled(first, np.asarray(losses))
+    def finish_one() -> None:
+        first, losses = under_way.popleft()
+        on_losses(first, np.asarray(losses))
 
-    stopping = False
-    while step < stop and not stopping:
-        source, count = next(pieces)
+    stopped = False
+    while step < stop and not stopped:
+        source, count = next(chunks)
         for size in portions(count, most):
-            if stopping := stopped(step):
+            stopped = stopping(step)
+            if stopped:
                 break
             state, losses = compiled[size](state, source, key)
-            pending.append((step, losses))
+            under_way.append((step, losses))
             step += size
-            if len(pending) > IN_FLIGHT:
-                settle()
-    while pending:
-        settle()
+            if len(under_way) > IN_FLIGHT:
+                finish_one()
+    while under_way:
+        finish_one()
     return state

@@ -12,7 +12,7 @@ from unet_jax.config import UserError
 
 
 def data_mesh(batch_size: int) -> tuple[Mesh, str | None]:
-    """The devices along the axis `data`, and a line to show where some of them are left out.
+    """Choose the devices along the axis `data`; give a line to show where some of them are left out.
 
     Each takes as many slices of a batch as the others, and each process has as many of them as the others; so of its n
     devices a process uses the largest number with which `batch_size` can be divided so.
@@ -41,34 +41,34 @@ def data_mesh(batch_size: int) -> tuple[Mesh, str | None]:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """The same on every device."""
+    """Shard nothing: the same on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
-def divided(mesh: Mesh, axis: int = 0) -> NamedSharding:
-    """One axis, that of a batch's slices, divided among the devices."""
+def batch_sharding(mesh: Mesh, axis: int = 0) -> NamedSharding:
+    """Shard one axis, that of a batch's slices, among the devices."""
     return NamedSharding(mesh, PartitionSpec(*[None] * axis, "data"))
 
 
-def own_part(length: int) -> slice:
-    """Of a divided axis of that length, what this process has to supply."""
+def process_slice(length: int) -> slice:
+    """Slice of a sharded axis of that length that this process has to supply."""
     share = length // jax.process_count()
     first = jax.process_index() * share
     return slice(first, first + share)
 
 
-def everywhere(tree: Any, mesh: Mesh) -> Any:
-    """Arrays of this process on all devices of the mesh; of several processes, those of the first one."""
+def replicate(tree: Any, mesh: Mesh) -> Any:
+    """Copy arrays of this process to all devices of the mesh; of several processes, those of the first one."""
     if jax.process_count() == 1:
         return jax.device_put(tree, replicated(mesh))
     if isinstance(tree, jax.Array) and jnp.issubdtype(tree.dtype, jax.dtypes.prng_key):
-        return jax.random.wrap_key_data(everywhere(jax.random.key_data(tree), mesh))
+        return jax.random.wrap_key_data(replicate(jax.random.key_data(tree), mesh))
     # Computers of different kinds may have computed different last bits.
-    return place(multihost_utils.broadcast_one_to_all(tree), replicated(mesh))
+    return device_put(multihost_utils.broadcast_one_to_all(tree), replicated(mesh))
 
 
-def place(tree: Any, sharding: NamedSharding) -> Any:
-    """Arrays of the host on the devices of a mesh.
+def device_put(tree: Any, sharding: NamedSharding) -> Any:
+    """Put arrays of the host on the devices of a mesh.
 
     Args:
         tree: NumPy arrays. Where the sharding is `replicated`, whole and the same in every process; where it is

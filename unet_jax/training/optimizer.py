@@ -6,7 +6,7 @@ from unet_jax.config import OptimConfig
 
 
 def learning_rate(optim: OptimConfig, steps_per_epoch: int) -> optax.Schedule:
-    """Step to learning rate.
+    """Make the schedule: step to learning rate.
 
     Exponential: lr(t) = lr0 (lr1 / lr0) ** (t / T); cosine: from lr0 to lr1 along half a cosine; over the T steps that
     follow the warm-up, during which the rate rises linearly from zero.
@@ -26,6 +26,9 @@ def learning_rate(optim: OptimConfig, steps_per_epoch: int) -> optax.Schedule:
 
 
 def make_optimizer(optim: OptimConfig, steps_per_epoch: int) -> optax.GradientTransformation:
-    """Adam (Kingma & Ba, arXiv:1412.6980) with Keras' epsilon, after clipping by global norm if that is on."""
+    """Make the optimizer: Adam with Keras' epsilon, after clipping by global norm if that is on.
+
+    Source: Kingma & Ba, arXiv:1412.6980.
+    """
     adam = optax.adam(learning_rate(optim, steps_per_epoch), eps=1e-7)
     return optax.chain(optax.clip_by_global_norm(optim.clip_norm), adam) if optim.clip_norm else adam

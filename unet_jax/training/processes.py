@@ -15,11 +15,11 @@ from jax.experimental import multihost_utils
 from unet_jax.config import DistributedConfig, RunError
 
 CONNECT_SECONDS = 120
-"""How long the processes wait for each other at the start."""
+"""Seconds that the processes wait for each other at the start."""
 SILENCE_SECONDS = 30
-"""After so long without a sign of life a process counts as dead, and the others end."""
+"""Seconds without a sign of life after which a process counts as dead, and the others end."""
 END_SECONDS = 3600
-"""How long those that are done wait for the last one to end; a small part of them draws the pictures."""
+"""Seconds that those that are done wait for the last one to end; one of them draws the pictures."""
 
 
 def connect(given: DistributedConfig) -> None:
@@ -50,53 +50,54 @@ def connect(given: DistributedConfig) -> None:
 
 
 def under_slurm() -> bool:
-    """Whether `srun` started this process as one of several."""
+    """Tell whether `srun` started this process as one of several."""
     tasks = os.environ.get("SLURM_NTASKS", "1")
     return "SLURM_PROCID" in os.environ and tasks.isdecimal() and int(tasks) > 1
 
 
-def several() -> bool:
+def is_distributed() -> bool:
+    """Tell whether several processes train together."""
     return jax.process_count() > 1
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes."""
+    """Tell whether this process is the one that writes."""
     return jax.process_index() == 0
 
 
-def meet(name: str) -> None:
+def barrier(name: str) -> None:
     """Wait until every process is here."""
-    if several():
+    if is_distributed():
         multihost_utils.sync_global_devices(name)
 
 
 @contextmanager
 def first_alone(name: str) -> Iterator[None]:
-    """What the first process does within, the others do after it: they find what it wrote."""
-    if several() and not is_first():
-        meet(name)
+    """Let the first process go first: the others do what stands within after it, and find what it wrote."""
+    if is_distributed() and not is_first():
+        barrier(name)
     try:
         yield
     finally:
-        if several() and is_first():
-            meet(name)
+        if is_distributed() and is_first():
+            barrier(name)
 
 
 def stop_requested(step: int) -> bool:
-    """Whether all processes are to stop before this step, because one of them got SIGTERM. Asked by all, every step."""
-    return several() and multihost_utils.reached_preemption_sync_point(step)
+    """Tell whether all processes are to stop before this step, because one of them got SIGTERM. All ask, every step."""
+    return is_distributed() and multihost_utils.reached_preemption_sync_point(step)
 
 
 @contextmanager
 def together() -> Iterator[None]:
-    """Ends this process, exit code 1, when another one has ended before its time: nothing can be computed any more.
+    """End this process with exit code 1 when another one has ended before its time: nothing can be computed any more.
 
-    At once, and not by an exception: Python's end would wait for the other one.
+    The end comes at once, and not by an exception: Python's own would wait for the other process.
     """
     try:
         yield
     except jax.errors.JaxRuntimeError as e:
-        if not several():
+        if not is_distributed():
             raise
         print(
             f"error: this process or another one of the run has failed ({_first_line(e)}). The checkpoints are kept; "

@@ -26,12 +26,13 @@ class Sums:
 
     @classmethod
     def zeros(cls) -> "Sums":
+        """Make sums of nothing, on the default device."""
         return cls(loss=jnp.zeros(()), steps=jnp.zeros((), jnp.int32), counts=zero_counts())
 
 
 @flax.struct.dataclass
 class TrainState:
-    """All that training changes."""
+    """Everything that training changes."""
 
     step: Any
     """Steps done, int32."""
@@ -43,7 +44,7 @@ class TrainState:
 
 
 def init_state(config: Config, size: int, tx: optax.GradientTransformation) -> TrainState:
-    """Fresh weights from `config.seed`, for images of `size` x `size`.
+    """Draw fresh weights from `config.seed`, for images of `size` x `size`.
 
     Raises:
         UserError: the network's stride does not divide `size`.
@@ -63,11 +64,11 @@ def init_state(config: Config, size: int, tx: optax.GradientTransformation) -> T
 
 
 def base_key(seed: int) -> Array:
-    """The key that steps are folded into."""
+    """Make the key that steps are folded into."""
     return jax.random.key(seed)
 
 
 @jax.jit
 def all_finite(tree: Any) -> Array:
-    """Whether every floating-point value of a pytree is finite."""
+    """Tell whether every floating-point value of a pytree is finite."""
     return jnp.all(jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]))

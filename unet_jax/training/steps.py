@@ -1,33 +1,40 @@
-"""The training state, the optimizer and its schedule, and the compiled train and evaluation steps."""
+"""Train and evaluation steps, compiled, and the trainer: all of them with what they work on, ready for a loop."""
 
 import functools
+import itertools
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float, Int64, Shaped
 
 from unet_jax.config import Config
+from unet_jax.data.converted.arrays import Arrays
 from unet_jax.models.compiler import compiler_options
 from unet_jax.models.heads import tumor_logits
 from unet_jax.models.network import UNet
 from unet_jax.models.preprocess import preprocess
 from unet_jax.scoring.metrics import Counts, apply_threshold
-from unet_jax.training.augment.geometry import augment
+from unet_jax.training.augment import augment_geometry, augment_intensity
+from unet_jax.training.batches import Order, choose_pipeline, eval_batches, feed
 from unet_jax.training.counts import count
-from unet_jax.training.losses.terms import LossSums, loss_sums, loss_value
-from unet_jax.training.mesh import divided, replicated
-from unet_jax.training.state import Sums, TrainState
+from unet_jax.training.loop import OnLosses, Stopping, compile_steps, run_steps, steps_per_dispatch
+from unet_jax.training.losses import loss_sums, loss_value, merge
+from unet_jax.training.mesh import batch_sharding, data_mesh, replicate, replicated
+from unet_jax.training.optimizer import learning_rate, make_optimizer
+from unet_jax.training.state import Sums, TrainState, base_key, init_state
 
 THRESHOLD = 0.5
 """Threshold of the metrics shown during training; the one for use is chosen on validation afterwards."""
 
 
 def class_targets(masks: Shaped[Array, "b h w"], labels: Shaped[Array, " b"], classes: int) -> Float[Array, "b h w c"]:
-    """Masks as targets, 0 or 1: one channel, or one a tumour type of which the slice's own has the mask.
+    """Make targets of masks: one channel, or one a tumour type of which the slice's own has the mask.
 
     Args:
         masks: 0 or 1.
@@ -42,16 +49,17 @@ def class_targets(masks: Shaped[Array, "b h w"], labels: Shaped[Array, " b"], cl
 
 
 def make_train_step(config: Config, tx: optax.GradientTransformation) -> Callable[..., tuple[TrainState, Array]]:
-    """A function `(state, batch, key) -> (state, loss)`, to be compiled.
+    """Make the train step: a function `(state, batch, key) -> (state, loss)`, to be compiled.
 
-    The batch is `data.pipeline.Batch`; the key is the run's base key, into which the step is folded.
+    The batch is `training.batches.Batch`; the key is the run's base key, into which the step is folded.
     """
     apply: Any = UNet(config.model).apply  # its type does not tell whether it also returns the updated statistics
 
     def train_step(state: TrainState, batch: Any, key: Array) -> tuple[TrainState, Array]:
         augment_key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step))
-        images, masks = augment(augment_key, batch.images, batch.masks, config.augment)
+        images, masks = augment_geometry(augment_key, batch.images, batch.masks, config.augment)
         x = preprocess(images, batch.p1, batch.p99, config.preprocess)
+        x = augment_intensity(augment_key, x, config.augment)
         target = class_targets(masks, batch.labels, config.model.classes)
         valid = batch.valid.astype(jnp.float32)
 
@@ -63,7 +71,7 @@ def make_train_step(config: Config, tx: optax.GradientTransformation) -> Callabl
                 mutable=["batch_stats"],
                 rngs={"dropout": dropout_key},
             )
-            loss = loss_value(loss_sums(logits, target, valid), config.loss)
+            loss = loss_value(loss_sums(logits, target, valid, config.loss), config.loss)
             return loss, (updates.get("batch_stats", {}), logits)
 
         (loss, (batch_stats, logits)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
@@ -87,16 +95,16 @@ def make_train_step(config: Config, tx: optax.GradientTransformation) -> Callabl
 def make_train_steps(
     config: Config, tx: optax.GradientTransformation, mesh: Mesh
 ) -> Callable[..., tuple[TrainState, Float[Array, " count"]]]:
-    """A jitted `(state, source, key, *, count) -> (state, losses)` that does `count` steps and donates the state.
+    """Compile `(state, source, key, *, count) -> (state, losses)`, which does `count` steps and donates the state.
 
     Args:
         config, tx: as `make_train_step`.
         mesh: the devices that a batch is divided among. The state is on each of them.
 
     Returns:
-        The function. Its source is `data.pipeline.Source`, from which each step takes its own batch.
+        The function. Its source is `training.batches.Source`, from which each step takes its own batch.
     """
-    train_step, batch_sharding = make_train_step(config, tx), divided(mesh)
+    train_step, sharding = make_train_step(config, tx), batch_sharding(mesh)
 
     @functools.partial(
         jax.jit,
@@ -109,7 +117,7 @@ def make_train_steps(
         def body(state: TrainState, _: None) -> tuple[TrainState, Array]:
             index = source.rows.at[state.step - source.first].get(mode="promise_in_bounds")
             batch = jax.tree.map(lambda x: x.at[index].get(mode="promise_in_bounds"), source.slices)
-            batch = jax.lax.with_sharding_constraint(batch, batch_sharding)
+            batch = jax.lax.with_sharding_constraint(batch, sharding)
             # The barrier keeps how a batch is taken from changing how it is computed with, and so its rounding.
             return train_step(state, jax.lax.optimization_barrier(batch), key)
 
@@ -121,8 +129,8 @@ def make_train_steps(
     return train_steps
 
 
-def make_eval_step(config: Config, mesh: Mesh) -> Callable[..., tuple[LossSums, Counts]]:
-    """A jitted `(params, batch_stats, batch) -> (LossSums, Counts)` with the running statistics, no dropout.
+def make_eval_step(config: Config, mesh: Mesh) -> Callable[..., tuple[dict[str, Any], Counts]]:
+    """Compile `(params, batch_stats, batch) -> (loss sums, Counts)`, with the running statistics and no dropout.
 
     Args:
         config: as `make_train_step`.
@@ -131,11 +139,11 @@ def make_eval_step(config: Config, mesh: Mesh) -> Callable[..., tuple[LossSums, 
     apply: Any = UNet(config.model).apply  # its type does not tell whether it also returns the updated statistics
 
     @functools.partial(jax.jit, out_shardings=replicated(mesh), compiler_options=compiler_options())
-    def eval_step(params: Any, batch_stats: Any, batch: Any) -> tuple[LossSums, Counts]:
+    def eval_step(params: Any, batch_stats: Any, batch: Any) -> tuple[dict[str, Any], Counts]:
         x = preprocess(batch.images, batch.p1, batch.p99, config.preprocess)
         logits = apply({"params": params, "batch_stats": batch_stats}, x, train=False)
         target = class_targets(batch.masks, batch.labels, config.model.classes)
-        sums = loss_sums(logits, target, batch.valid.astype(jnp.float32))
+        sums = loss_sums(logits, target, batch.valid.astype(jnp.float32), config.loss)
         return sums, _counts(logits, batch.masks, batch.valid)
 
     return eval_step
@@ -144,3 +152,103 @@ def make_eval_step(config: Config, mesh: Mesh) -> Callable[..., tuple[LossSums, 
 def _counts(logits: Array, masks: Shaped[Array, "b h w"], valid: Shaped[Array, " b"]) -> Counts:
     pred = apply_threshold(jax.nn.sigmoid(tumor_logits(logits)), THRESHOLD)
     return count(pred, masks > 0, valid)
+
+
+@dataclass(frozen=True, eq=False)
+class Trainer:
+    """All that training needs on the devices, prepared once."""
+
+    config: Config
+    arrays: Arrays
+    val_rows: Int64[np.ndarray, " n"]
+    """Rows of the arrays that validation sees."""
+    order: Order
+    mesh: Mesh
+    pipeline: str
+    """`tfdata` or `device`."""
+    notes: tuple[str, ...]
+    """Lines that a person should see: what is done otherwise than asked for."""
+    state: TrainState
+    """Fresh weights, on every device."""
+    key: Array
+    """The run's base key."""
+    schedule: optax.Schedule
+    """Step to learning rate."""
+    train_steps: Callable[..., tuple[TrainState, Array]]
+    eval_step: Callable[..., tuple[dict[str, Any], Counts]]
+
+    @classmethod
+    def prepare(
+        cls,
+        config: Config,
+        arrays: Arrays,
+        train_rows: Int64[np.ndarray, " m"],
+        val_rows: Int64[np.ndarray, " n"],
+    ) -> "Trainer":
+        """Choose devices and pipeline, make weights and optimizer, and the functions to be compiled.
+
+        Args:
+            config: of the run.
+            arrays: the converted dataset.
+            train_rows, val_rows: rows of the arrays for training and for validation.
+
+        Raises:
+            UserError: the pipeline or the devices asked for cannot be had, or the size does not fit the network.
+        """
+        pipeline, without_tensorflow = choose_pipeline(config.loader)
+        order = Order(train_rows, config.loader.batch_size, config.seed)
+        mesh, devices_left_out = data_mesh(order.batch_size)
+        tx = make_optimizer(config.optim, order.steps_per_epoch)
+        return cls(
+            config=config,
+            arrays=arrays,
+            val_rows=val_rows,
+            order=order,
+            mesh=mesh,
+            pipeline=pipeline,
+            notes=tuple(note for note in (without_tensorflow, devices_left_out) if note),
+            state=replicate(init_state(config, arrays.size, tx), mesh),
+            key=replicate(base_key(config.seed), mesh),
+            schedule=learning_rate(config.optim, order.steps_per_epoch),
+            train_steps=make_train_steps(config, tx, mesh),
+            eval_step=make_eval_step(config, mesh),
+        )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Number of train steps of an epoch."""
+        return self.order.steps_per_epoch
+
+    def start(self, state: TrainState) -> Callable[..., TrainState]:
+        """Compile what the steps from the state's on need, and start to stream their batches.
+
+        Returns:
+            A function `(state, stop, on_losses, stopping) -> state` that does the steps up to `stop`, the end of an
+            epoch; its arguments are those of `loop.run_steps`.
+        """
+        start, length, most = int(state.step), self.steps_per_epoch, steps_per_dispatch()
+        stop = self.config.optim.epochs * length
+        chunks = feed(self.arrays, self.order, start, stop, self.pipeline, self.mesh, most)
+        first = next(chunks)
+        chunks = itertools.chain([first], chunks)
+        compiled = compile_steps(self.train_steps, state, first[0], self.key, start, length, most)
+
+        def advance(state: TrainState, stop: int, on_losses: OnLosses, stopping: Stopping) -> TrainState:
+            return run_steps(compiled, state, chunks, int(state.step), stop, self.key, on_losses, stopping)
+
+        return advance
+
+    def evaluate(self, state: TrainState) -> tuple[float, Counts]:
+        """Compute loss and counts of the validation slices, at the network's resolution and THRESHOLD."""
+        sums, counts = None, None
+        # Divided as training batches are, since the weights lie on every device already.
+        for batch in eval_batches(self.arrays, self.val_rows, self.config.loader.batch_size, self.mesh):
+            batch_sums, batch_counts = self.eval_step(state.params, state.batch_stats, batch)
+            sums = batch_sums if sums is None else merge(sums, batch_sums)
+            counts = batch_counts if counts is None else counts + batch_counts
+        assert sums is not None and counts is not None, "a split has no empty side"
+        return float(loss_value(sums, self.config.loss)), jax.device_get(counts)
+
+    def without_sums(self, state: TrainState) -> TrainState:
+        """Give the state as the next epoch begins with it: sums of nothing."""
+        return replace(state, sums=replicate(Sums.zeros(), self.mesh))

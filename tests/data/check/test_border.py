@@ -1,4 +1,4 @@
-"""Outlines filled: by hand, and as scikit-image does it."""
+"""Outlines against masks, by hand. `test_polygon` compares the filling with scikit-image's."""
 
 import numpy as np
 import pytest
@@ -58,22 +58,3 @@ def test_partly_and_absurdly_far_outside():
         border_iou(np.array([[-1e300, -1e300], [1e300, -1e300], [1e300, 1e300], [-1e300, 1e300]]), box(0, 0, 20, 24))
         == 1
     )
-
-
-def test_longer_than_is_drawn_at_a_time():
-    angle = np.linspace(0, 2 * np.pi, 5000, endpoint=False)
-    circle = np.stack([40 + 30 * np.cos(angle), 40 + 30 * np.sin(angle)], axis=1)
-    y, x = np.mgrid[:80, :80] + 1
-    disc = (np.hypot(x - 40, y - 40) < 29.99).astype(np.uint8)
-    assert border_iou(circle, disc) > 0.998
-
-
-@pytest.mark.parametrize("seed", range(8))
-def test_as_scikit_image(seed):
-    from skimage.draw import polygon
-
-    rng = np.random.default_rng(seed)
-    border = rng.uniform(1, 60, (rng.integers(3, 12), 2))  # no corner on a pixel's centre, sides that cross
-    mask = np.zeros((50, 64), np.uint8)
-    mask[polygon(border[:, 1] - 1, border[:, 0] - 1, mask.shape)] = 1
-    assert mask.any() and border_iou(border, mask) == 1

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unet_jax.data.phantom_files import folds_bytes, slice_bytes
+from unet_jax.data.phantom.files import folds_bytes, slice_bytes
 
 Action = Callable[[BaseHTTPRequestHandler, bytes], None]
 """Answers a request whose right content is given."""

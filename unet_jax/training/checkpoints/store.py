@@ -32,7 +32,7 @@ from unet_jax.config import UserError
 from unet_jax.shared.files import is_unfinished, sync
 from unet_jax.training.checkpoints import manifest as manifests
 from unet_jax.training.checkpoints.trees import difference, flatten, nest
-from unet_jax.training.processes import is_first, meet
+from unet_jax.training.processes import barrier, is_first
 
 VARIABLES = ("params", "batch_stats")
 """The fields of the state that make up the item `variables`."""
@@ -72,7 +72,7 @@ class Checkpoints:
                 if is_first():
                     self.directory.mkdir(parents=True, exist_ok=True)
                     self._sweep()
-                meet("checkpoints opened")
+                barrier("checkpoints opened")
                 # Weights look like noise: zstd takes 8 % off them, and makes a save 1.7 times as long.
                 handlers: dict[str, Any] = {
                     item: ocp.PyTreeCheckpointHandler(use_compression=False) for item in ("variables", "train")
@@ -201,7 +201,7 @@ class Checkpoints:
             concurrent.futures.wait([self._pending])  # Interrupted here by Ctrl-C, it is still pending.
             pending, self._pending = self._pending, None
             pending.result()
-            meet("checkpoint sealed")
+            barrier("checkpoint sealed")
 
     def _commit(self, step: int, metric: float | None) -> None:
         """Wait for Orbax, seal the step with its manifest, then remove what is no longer needed."""

@@ -17,8 +17,11 @@ from skimage.draw import polygon
 
 from unet_jax import phantom
 from unet_jax.config import PhantomConfig, UserError
-from unet_jax.data.phantom import VIEWS, PhantomSlice, patient_slices, write_phantom
-from unet_jax.data.phantom_draw import ellipse, fill_rule, grow, loop
+from unet_jax.data.phantom import write_phantom
+from unet_jax.data.phantom.anatomy import Anatomy
+from unet_jax.data.phantom.draw import ellipse, grow
+from unet_jax.data.phantom.heads import views
+from unet_jax.data.phantom.make import PhantomSlice, patient_slices
 from unet_jax.shared import cli
 
 PATIENTS = 4
@@ -134,10 +137,10 @@ def test_patients(cases: list[list[PhantomSlice]]) -> None:
     for slices in cases:
         assert 4 <= len(slices) <= 8
         assert len({(s.label, s.pid) for s in slices}) == 1
-        views = [s.view for s in slices]
-        assert len(set(views)) == (2 if len(views) == 8 else 1) and views == sorted(views, key=views.index)
+        names = [s.view for s in slices]
+        assert len(set(names)) == (2 if len(names) == 8 else 1) and names == sorted(names, key=names.index)
     assert any(len({s.view for s in slices}) == 2 for slices in cases)
-    assert {VIEWS[s.view].plane for slices in cases for s in slices} == {"axial", "coronal", "sagittal"}
+    assert {views()[s.view].plane for slices in cases for s in slices} == {"axial", "coronal", "sagittal"}
 
 
 def test_sizes_and_intensities(cases: list[list[PhantomSlice]]) -> None:
@@ -200,7 +203,7 @@ def test_pituitary_tumors_are_small_and_on_the_midline(cases: list[list[PhantomS
         side = len(s.mask)
         y, x = np.argwhere(s.mask).mean(0) / side
         assert 0.35 < y < 0.65
-        if VIEWS[s.view].plane != "sagittal":
+        if views()[s.view].plane != "sagittal":
             head = ndimage.binary_fill_holes(ndimage.gaussian_filter(s.image.astype(float), 3) > 0.06 * s.image.max())
             assert abs(x - (np.argwhere(head).mean(0)[1] / side)) < 0.04
 
@@ -216,18 +219,36 @@ def test_brightness_alone_does_not_find_the_tumors(cases: list[list[PhantomSlice
     assert max(tp / union for tp, union in sums.values()) < 0.3
 
 
-@pytest.mark.parametrize(
-    "points", [loop([(3.1, 4.2), (40.3, 9.1), (55.2, 44.4), (20.3, 30.1), (6.2, 50.3)]), ellipse(2.3, 30, 12, 25, 0.4)]
-)
-def test_fill_rule_is_even_odd(points: np.ndarray) -> None:
-    expected = np.zeros((60, 50), bool)
-    expected[polygon(points[:, 1], points[:, 0], expected.shape)] = True
-    mask = fill_rule(points, (60, 50))
-    assert mask.any() and np.array_equal(mask, expected)
+def test_every_shape_of_the_atlas_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn, add = set[str](), Anatomy.add
+
+    def recording(self: Anatomy, *names: str) -> None:
+        for name in names:
+            before = len(self.shapes)
+            add(self, name)
+            assert len(self.shapes) > before, name
+        drawn.update(names)
+
+    monkeypatch.setattr(Anatomy, "add", recording)
+    for name, view in views().items():
+        drawn.clear()
+        view.scenes(seed=0)
+        assert drawn == set(view.shapes), name
 
 
-def test_fill_rule_outside_the_picture() -> None:
-    assert not fill_rule(ellipse(-30, 10, 5, 5), (20, 20)).any()
+def test_halves_are_mirror_images_but_for_tissues_of_random_course() -> None:
+    view = views()["axial-low"]
+    drawing = Anatomy(view.outlines, view.shapes, np.random.default_rng(0), 1.0)
+    drawing.add("sclera")
+    (right, grey), (left, same) = drawing.shapes
+    assert grey == same and np.array_equal(left, right * (-1, 1)) and (right[:, 0] > 0).all()
+    drawn = []
+    for half in drawing.halves():
+        drawing.shapes.clear()
+        half.add("temporalis")
+        drawn.append([points * (half.side, 1) for points, _ in drawing.shapes])
+    assert all((points[:, 0] > 0.3).all() for points in drawn[0] + drawn[1])
+    assert not any(np.allclose(a, b) for a, b in zip(drawn[0][2:], drawn[1][2:], strict=True))  # the fibres
 
 
 def test_grow_moves_a_circle_outward() -> None:

@@ -1,11 +1,11 @@
-"""The Figshare dataset's file layout, written: MATLAB v7.3 slices, cvind.mat, and the nested archive.
+"""Files in the Figshare dataset's layout: MATLAB v7.3 slices, cvind.mat, and the nested archive.
 
 The same content always gives the same bytes: HDF5 objects carry no times, archive members a fixed date.
 """
 
 import io
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import h5py
@@ -28,42 +28,39 @@ def slice_bytes(
     label: int,
     pid: str,
 ) -> bytes:
-    """One slice as the bytes of a MATLAB v7.3 file with the struct `cjdata`.
+    """Write one slice as the bytes of a MATLAB v7.3 file with the struct `cjdata`.
 
     Args:
         image: raw intensities, int16 (h, w).
         mask: tumour or not, bool (h, w).
         border: corners (x, y) of the tumour's outline, float64 (n, 2), counted from 1.
         label: 1 meningioma, 2 glioma, 3 pituitary.
-        pid: the patient's name, ASCII.
+        pid: name of the patient, ASCII.
 
     Returns:
         The file. Its arrays are column-major, so that h5py sees them transposed.
     """
-
-    def write(file: h5py.File) -> None:
-        group = file.create_group("cjdata")
-        group.attrs["MATLAB_class"] = np.bytes_("struct")
-        codes = np.frombuffer(pid.encode("ascii"), np.uint8).astype(np.uint16)
-        _put(group, "PID", codes[:, None], "char")
-        _put(group, "image", image.T, "int16")
-        _put(group, "label", np.array([[float(label)]]), "double")
-        _put(group, "tumorBorder", border.astype(np.float64).reshape(1, -1), "double")
-        _put(group, "tumorMask", mask.T.astype(np.uint8), "logical")
-
-    return _mat_bytes(write)
+    codes = np.frombuffer(pid.encode("ascii"), np.uint8).astype(np.uint16)
+    fields = {
+        "PID": (codes[:, None], "char"),
+        "image": (image.T, "int16"),
+        "label": (np.array([[float(label)]]), "double"),
+        "tumorBorder": (border.astype(np.float64).reshape(1, -1), "double"),
+        "tumorMask": (mask.T.astype(np.uint8), "logical"),
+    }
+    return _mat_bytes(fields, struct="cjdata")
 
 
 def folds_bytes(folds: Int[np.ndarray, " n"]) -> bytes:
-    """cvind.mat: the fold, 1 to 5, of slice N at column N - 1 of `cvind` (1, n), as bytes."""
-    return _mat_bytes(lambda file: _put(file, "cvind", folds.astype(np.float64)[None, :], "double"))
+    """Write the folds, 1 to 5, of slices 1, 2, ... n as the bytes of cvind.mat, where they are `cvind` (1, n)."""
+    return _mat_bytes({"cvind": (folds.astype(np.float64)[None, :], "double")})
 
 
 def write_archive(path: Path, slices: Sequence[Path], others: Sequence[Path]) -> None:
-    """The article's archive: four inner archives with consecutive slices, and the other files beside them.
+    """Write the article's archive: four inner archives with consecutive slices, and the other files beside them.
 
     Args:
-        path: the archive to write.
+        path: archive to write.
         slices: files of slices 1, 2, ... n in this order.
         others: files that stand next to the inner archives.
     """
@@ -81,16 +78,20 @@ def write_archive(path: Path, slices: Sequence[Path], others: Sequence[Path]) ->
             outer.writestr(_entry(file.name), file.read_bytes())
 
 
-def _mat_bytes(write: Callable[[h5py.File], None]) -> bytes:
+def _mat_bytes(fields: dict[str, tuple[np.ndarray, str]], struct: str = "") -> bytes:
+    """Write arrays, each with its class in MATLAB, as a MATLAB v7.3 file: variables, or fields of one struct."""
     buffer = io.BytesIO()
     with h5py.File(buffer, "w", userblock_size=USER_BLOCK) as file:
-        write(file)
-    raw = bytearray(buffer.getvalue())
-    raw[: len(HEADER)] = HEADER
-    return bytes(raw)
+        group = file.create_group(struct) if struct else file
+        if struct:
+            group.attrs["MATLAB_class"] = np.bytes_("struct")
+        for name, (value, matlab_class) in fields.items():
+            _put(group, name, value, matlab_class)
+    return HEADER + buffer.getvalue()[len(HEADER) :]
 
 
 def _put(group: h5py.Group, name: str, value: np.ndarray, matlab_class: str) -> None:
+    """Write an array, and close it: how long arrays are open decides where HDF5 puts the next ones."""
     extra = {}
     if value.size > 1000:
         # One chunk and the quickest level: writing the phantom is part of the demonstration's time.
@@ -102,6 +103,7 @@ def _put(group: h5py.Group, name: str, value: np.ndarray, matlab_class: str) -> 
 
 
 def _entry(name: str) -> zipfile.ZipInfo:
+    """Describe a member of an archive, the same at any time and on any system."""
     entry = zipfile.ZipInfo(name, _DATE)
     entry.external_attr = 0o644 << 16
     entry.create_system = 3  # otherwise the system that wrote it would show in the bytes

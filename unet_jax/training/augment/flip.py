@@ -1,4 +1,4 @@
-"""Random changes of a batch of training slices, image and mask alike."""
+"""Mirror slices left and right."""
 
 import jax
 import jax.numpy as jnp
@@ -7,16 +7,14 @@ from jaxtyping import Array, Bool, Shaped
 from unet_jax.config import AugmentConfig
 
 
-def augment(
+def horizontal_flip(
     key: Array, images: Shaped[Array, "b h w"], masks: Shaped[Array, "b h w"], config: AugmentConfig
 ) -> tuple[Shaped[Array, "b h w"], Shaped[Array, "b h w"]]:
-    """Draw for the whole batch from one key; dtypes stay."""
-    if config.horizontal_flip:
-        flip = jax.random.bernoulli(key, 0.5, (images.shape[0],))
-        images, masks = mirror(images, flip), mirror(masks, flip)
-    return images, masks
+    """Mirror each slice and its mask with probability one half."""
+    flip = jax.random.bernoulli(key, 0.5, (images.shape[0],))
+    return mirror(images, flip), mirror(masks, flip)
 
 
 def mirror(x: Shaped[Array, "b h w"], flip: Bool[Array, " b"]) -> Shaped[Array, "b h w"]:
-    """Left and right exchanged in the slices where `flip` is true."""
+    """Exchange left and right in the slices where `flip` is true."""
     return jnp.where(flip.reshape(-1, 1, 1), x[:, :, ::-1], x)
