@@ -128,10 +128,10 @@ class TestOpen:
     @pytest.mark.parametrize(
         ("array", "message"),
         [
-            (VALUES.astype("<u2"), r"uint16 \(2, 3, 4\) in order C; expected int16 \(2, 3, 4\)"),
-            (VALUES.astype(">i2"), r">i2 \(2, 3, 4\) in order C; expected int16"),
-            (VALUES[:1], r"int16 \(1, 3, 4\) in order C; expected"),
-            (np.asfortranarray(VALUES), "in order F; expected int16"),
+            (VALUES.astype("<u2"), r"uint16 \(2, 3, 4\); expected int16 \(2, 3, 4\)"),
+            (VALUES.astype(">i2"), r">i2 \(2, 3, 4\); expected int16"),
+            (VALUES[:1], r"int16 \(1, 3, 4\); expected"),
+            (np.asfortranarray(VALUES), "by columns; expected int16"),
         ],
     )
     def test_another_type_or_shape(self, tmp_path, array, message):

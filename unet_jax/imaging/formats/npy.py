@@ -71,8 +71,8 @@ def _expect(wanted: _Header, file: Any, size: int) -> None:
     except Refused as e:
         raise ValueError(str(e)) from e
     if found != wanted:
-        shown = [f"{dtype} {shape} in order {order}" for dtype, shape, order in (found, wanted)]
-        raise ValueError(f"holds {shown[0]}; expected {shown[1]}")
+        columns_first = " by columns" if found[2] == "F" else ""
+        raise ValueError(f"{found[0]} {found[1]}{columns_first}; expected {wanted[0]} {wanted[1]}")
 
 
 def _read_header(file: Any, size: int) -> _Header:
