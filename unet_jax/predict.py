@@ -19,8 +19,7 @@ class Options:
     input: Path
     """Image, or folder of images; its subfolders are mirrored."""
     output: Path
-    """Folder for predictions.csv and the masks: PNG, 0 and 255, each at its image's own size; for volumes NIfTI, 0 and
-    1."""
+    """Folder for predictions.csv and the masks (PNG, 0 and 255, at the image's own size; for volumes NIfTI, 0 and 1)."""
     probabilities: bool = False
     """Also write STEM.probs.npy (float16, height x width); for volumes STEM.probs.nii.gz (float32)."""
     overlays: bool = False
