@@ -72,7 +72,8 @@ def _folder(run: Path, config: Any, arrays: Any, source: Path, masks: Path) -> R
     import numpy as np
 
     from unet_jax.imaging.find import find_images
-    from unet_jax.inference.folder import Reading, predict_images
+    from unet_jax.imaging.scan import AS_STORED
+    from unet_jax.inference.folder import predict_images
     from unet_jax.inference.output import Output
     from unet_jax.inference.programs import make_predict
     from unet_jax.inference.table import Table
@@ -97,7 +98,7 @@ def _folder(run: Path, config: Any, arrays: Any, source: Path, masks: Path) -> R
         output = Output(masks)
         with Table(output, predictor.describe()) as table:
             predict_images(
-                predictor, source, images[:count], output, table, lambda: None, reading=Reading(), batch_size=BATCH
+                predictor, source, images[:count], output, table, lambda _: None, reading=AS_STORED, batch_size=BATCH
             )
         assert (table.done, table.failed) == (count, [])
         return (time.perf_counter() - began) / count

@@ -17,6 +17,8 @@ import hostile_medical
 import numpy as np
 from specimens import endless
 
+from tests.helpers.images import chunk, png_bytes
+
 Content = bytes | Callable[[], bytes]
 """Called when the file is wanted where it takes long to make."""
 Crafted = dict[str, tuple[str, Content, str]]
@@ -61,41 +63,31 @@ def npy(outside: Path) -> Crafted:
     return {name: ("a.npy", content, "refused") for name, content in files.items()}
 
 
-def _chunk(name: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-
-def _png(h: int, w: int, depth: int, colour: int, rows: bytes, *more: bytes) -> bytes:
-    header = struct.pack(">IIBBBBB", w, h, depth, colour, 0, 0, 0)
-    chunks = [_chunk(b"IHDR", header), *more, _chunk(b"IDAT", rows), _chunk(b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
-
-
 def png(outside: Path) -> Crafted:
     small = zlib.compress(bytes(17 * 16))
     bomb = endless(15, 8)
 
     def largest(colour: int, samples: int) -> Callable[[], bytes]:
-        return lambda: _png(SIDE, SIDE, 8, colour, zlib.compress(bytes(SIDE * (samples * SIDE + 1)), 1))
+        return lambda: png_bytes(SIDE, SIDE, 8, colour, zlib.compress(bytes(SIDE * (samples * SIDE + 1)), 1))
 
     files = {
         "the largest picture": (largest(0, 1), "valid"),
         "the largest picture in colour": (largest(2, 3), "valid"),
-        "the largest picture without its rows": (_png(SIDE, SIDE, 16, 6, small), "refused"),
-        "sides beyond all": (_png(BIG, BIG, 8, 0, small), "refused"),
-        "sides of 31 bits": (_png(2**31 - 1, 2**31 - 1, 8, 0, small), "refused"),
-        "no sides": (_png(0, 0, 8, 0, small), "refused"),
-        "more rows than it says": (_png(16, 16, 8, 0, bomb), "valid"),
-        "an endless palette": (_png(16, 16, 8, 3, small, _chunk(b"PLTE", bytes(3 * 10**6))), "valid"),
-        "no palette": (_png(16, 16, 8, 3, small), "valid"),
-        "an odd palette": (_png(16, 16, 8, 3, small, _chunk(b"PLTE", b"\1")), "valid"),
-        "text that unpacks to more": (_png(16, 16, 8, 0, small, _chunk(b"zTXt", b"a\0\0" + bomb)), "valid"),
-        "a profile that unpacks to more": (_png(16, 16, 8, 0, small, _chunk(b"iCCP", b"a\0\0" + bomb)), "valid"),
-        "text of many chunks": (_png(16, 16, 8, 0, small, *[_chunk(b"tEXt", b"a\0" + bytes(99))] * 20_000), "valid"),
-        "chunks that nobody knows": (_png(16, 16, 8, 0, small, *[_chunk(b"prIv", b"")] * 50_000), "valid"),
-        "many frames": (_png(16, 16, 8, 0, small, _chunk(b"acTL", struct.pack(">II", 2**31 - 1, 0))), "refused"),
-        "a chunk beyond the end": (_png(16, 16, 8, 0, small)[:-12] + b"\x7f\xff\xff\xffIDAT", "valid"),
-        "odd depth": (_png(16, 16, 7, 0, small), "refused"),
+        "the largest picture without its rows": (png_bytes(SIDE, SIDE, 16, 6, small), "refused"),
+        "sides beyond all": (png_bytes(BIG, BIG, 8, 0, small), "refused"),
+        "sides of 31 bits": (png_bytes(2**31 - 1, 2**31 - 1, 8, 0, small), "refused"),
+        "no sides": (png_bytes(0, 0, 8, 0, small), "refused"),
+        "more rows than it says": (png_bytes(16, 16, 8, 0, bomb), "valid"),
+        "an endless palette": (png_bytes(16, 16, 8, 3, small, chunk(b"PLTE", bytes(3 * 10**6))), "valid"),
+        "no palette": (png_bytes(16, 16, 8, 3, small), "valid"),
+        "an odd palette": (png_bytes(16, 16, 8, 3, small, chunk(b"PLTE", b"\1")), "valid"),
+        "text that unpacks to more": (png_bytes(16, 16, 8, 0, small, chunk(b"zTXt", b"a\0\0" + bomb)), "valid"),
+        "a profile that unpacks to more": (png_bytes(16, 16, 8, 0, small, chunk(b"iCCP", b"a\0\0" + bomb)), "valid"),
+        "many texts": (png_bytes(16, 16, 8, 0, small, *[chunk(b"tEXt", b"a\0" + bytes(99))] * 20_000), "valid"),
+        "chunks that nobody knows": (png_bytes(16, 16, 8, 0, small, *[chunk(b"prIv", b"")] * 50_000), "valid"),
+        "many frames": (png_bytes(16, 16, 8, 0, small, chunk(b"acTL", struct.pack(">II", 2**31 - 1, 0))), "refused"),
+        "a chunk beyond the end": (png_bytes(16, 16, 8, 0, small)[:-12] + b"\x7f\xff\xff\xffIDAT", "valid"),
+        "odd depth": (png_bytes(16, 16, 7, 0, small), "refused"),
     }
     return {name: ("a.png", content, rule) for name, (content, rule) in files.items()}
 

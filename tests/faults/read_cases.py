@@ -26,9 +26,8 @@ from specimens import MEMBERS, SPECIMENS
 from unet_jax.config import UserError
 from unet_jax.data.converted.arrays import FILES, open_arrays
 from unet_jax.data.download.unpack import unpack
+from unet_jax.imaging import read as imaging
 from unet_jax.imaging.formats import mat as figshare
-from unet_jax.imaging.formats.nifti import open_volume
-from unet_jax.imaging.read import read_scan, silent_readers
 
 MEMORY = 3 << 29
 SECONDS, PATIENCE = 5, 120
@@ -42,15 +41,11 @@ def read_mat(path: Path) -> list[Any]:
     return [one.image, one.mask, one.border, one.label, one.pid, figshare.read_image(path)]
 
 
-def read_picture(path: Path) -> list[Any]:
-    scan = read_scan(path)
-    assert np.isfinite(scan.image).all(), "values that are not finite"
-    return [scan.image]
-
-
-def read_volume(path: Path) -> list[Any]:
-    volume = open_volume(path)
-    return [np.stack([volume.read(i) for i in range(len(volume))])]
+def read_slices(path: Path) -> list[Any]:
+    slices = imaging.open(path)
+    images = np.stack([slices.read(i) for i in range(len(slices))])
+    assert np.isfinite(images).all(), "values that are not finite"
+    return [images]
 
 
 def read_dataset(path: Path) -> list[Any]:
@@ -85,10 +80,9 @@ def write(folder: Path, file: str, content: bytes, beside: Mapping[str, bytes]) 
 
 
 READERS: dict[str, Callable[[Path], list[Any]]] = {
-    **dict.fromkeys(("npy", "png", "jpeg", "tiff", "bmp", "dicom"), read_picture),
+    **dict.fromkeys(("npy", "png", "jpeg", "tiff", "bmp", "dicom", "nifti"), read_slices),
     "dataset": read_dataset,
     "mat": read_mat,
-    "nifti": read_volume,
     "zip": read_archive,
 }
 
@@ -190,7 +184,7 @@ def main() -> None:
     for format in options.formats:
         good = SPECIMENS[format]()
         wanted = {}
-        with silent_readers():
+        with imaging.silent_readers():
             for specimen in good:
                 path = write(place, specimen.file, specimen.content, specimen.beside)
                 wanted[specimen.name] = READERS[format](path)
@@ -209,7 +203,7 @@ def main() -> None:
             signal.setitimer(signal.ITIMER_PROF, SECONDS)
             signal.setitimer(signal.ITIMER_REAL, PATIENCE)
             watch.own = path
-            with silent_readers():
+            with imaging.silent_readers():
                 name = case.specimen.name if case.specimen else None
                 expected = list(MEMBERS.values()) if format == "zip" else wanted.get(name or "")
                 wrong = fault(case, path, READERS[format], expected)

@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 from PIL import Image
 
+from tests.helpers.images import dicom_file
 from unet_jax.data.converted.build import build
 from unet_jax.data.phantom.files import slice_bytes
 
@@ -149,32 +150,19 @@ def bmp() -> list[Specimen]:
 
 
 def dicom() -> list[Specimen]:
-    import pydicom
-    from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, MRImageStorage, RLELossless
+    from pydicom import dcmread
+    from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
-    def written(syntax: str) -> bytes:
-        dataset = pydicom.Dataset()
-        dataset.file_meta = pydicom.dataset.FileMetaDataset()
-        dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian if syntax == RLELossless else syntax
-        dataset.SOPClassUID, dataset.SOPInstanceUID = MRImageStorage, "1.2.3"
-        dataset.Rows, dataset.Columns = IMAGE.shape
-        dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
-        dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 16, 15, 0
-        dataset.PixelSpacing = [0.5, 0.25]
-        dataset.RescaleSlope, dataset.RescaleIntercept = 2, -100
-        dataset.PixelData = IMAGE.tobytes()
-        dataset["PixelData"].VR = "OW"
-        if syntax == RLELossless:
-            dataset.compress(RLELossless, generate_instance_uid=False)
-        buffer = io.BytesIO()
-        pydicom.dcmwrite(buffer, dataset, enforce_file_format=True)
-        return buffer.getvalue()
-
-    specimens = [
-        _with_payload(name, "a.dcm", written(syntax), IMAGE.tobytes())
-        for name, syntax in (("explicit", ExplicitVRLittleEndian), ("implicit", ImplicitVRLittleEndian))
-    ]
-    packed = written(RLELossless)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.dcm"
+        specimens = []
+        for name, syntax in (("implicit", ImplicitVRLittleEndian), ("explicit", ExplicitVRLittleEndian)):
+            dicom_file(path, IMAGE, syntax, PixelSpacing=[0.5, 0.25], RescaleSlope=2, RescaleIntercept=-100)
+            specimens.append(_with_payload(name, "a.dcm", path.read_bytes(), IMAGE.tobytes()))
+        dataset = dcmread(path)
+        dataset.compress(RLELossless, generate_instance_uid=False)
+        dataset.save_as(path)
+        packed = path.read_bytes()
     start = packed.rindex(b"\xfe\xff\x00\xe0") + 8
     return [*specimens, Specimen("run lengths", "a.dcm", packed, (start, len(packed) - 8))]
 

@@ -58,9 +58,9 @@ def faults(folder: Path, *argv: str, script: Sequence[str] = (str(HERE / "read_c
 
 
 def test_some(folder: Path):
-    n, wrong = faults(folder, "--seed", "1", "--rounds", "2", "--sample", "4", *FORMATS)
+    n, wrong = faults(folder, "--seed", "1", "--rounds", "2", "--sample", "16", *FORMATS)
     assert wrong == [], "seed 1; mutate.py makes one of these again"
-    assert n == 8 * len(FORMATS)
+    assert n > 25 * len(FORMATS)
 
 
 @pytest.mark.slow

@@ -1,13 +1,14 @@
-"""Slices as a person looks at them."""
+"""Slices for a person to look at."""
 
 import numpy as np
 from jaxtyping import Shaped, UInt8
 
 from unet_jax.imaging.formats.grey import as_float
+from unet_jax.imaging.resize import percentiles
 
 
 def to_display(image: Shaped[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
-    """A slice as a person looks at it: its 1st percentile black, its 99th white.
+    """Turn a slice into a grey picture: its 1st percentile black, its 99th white.
 
     Args:
         image: intensities of any real type and range.
@@ -15,7 +16,8 @@ def to_display(image: Shaped[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
     Returns:
         Grey 0..255; all 0 where the image is constant.
     """
-    low, high = np.percentile(image, (1, 99))
+    # Of floats in their own type, for the pixels of overlays to stay what they were.
+    low, high = percentiles(image) if image.dtype.kind in "iu" else np.percentile(image, (1, 99))
     if low == high:
         low, high = float(image.min()), float(image.max())
     if low == high:

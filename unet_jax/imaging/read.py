@@ -1,27 +1,168 @@
-"""Slices from image files, and how a person looks at one."""
+"""The one table of image formats, and the reading of any file by it.
+
+A format is a row of `FORMATS`, and a module of `unet_jax.imaging.formats`, which is imported when such a file is read.
+Its function `open_slices(path, reading)` returns the `Slices` of a file, and may raise anything, `Refused` if it has a
+reason to give; `open` names the file. The module of a format of volumes also has `count_slices(path, reading)`, which
+looks at the header alone.
+"""
 
 import contextlib
 import logging
 import stat
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Shaped
 
-from unet_jax.imaging.find import DICOM_SUFFIXES, VOLUME_SUFFIXES, is_bare_dicom, suffix_of
-from unet_jax.imaging.formats.npy import read_npy
-from unet_jax.imaging.formats.picture import read_picture
-from unet_jax.imaging.scan import BAD_VALUES, MAX_VALUE, ImageError, Scan, check_sides, one_line
+from unet_jax.config import UserError
+from unet_jax.imaging.scan import AS_STORED, ImageError, Reading, Refused, Slices, one_line
+
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of image file."""
+
+    module: str
+    suffixes: tuple[str, ...]
+    """Ends of the files' names, in lower case."""
+    package: str | None = None
+    """Package of the extra `medical` that the module needs."""
+    volume: bool = False
+    """Several slices a file, and one file for all of their masks."""
+    mark: tuple[int, bytes] | None = None
+    """Offset and bytes that tell a file of this format where its name does not; one format alone has such."""
+
+
+FORMATS = (
+    Format("unet_jax.imaging.formats.picture", (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")),
+    Format("unet_jax.imaging.formats.npy", (".npy",)),
+    Format("unet_jax.imaging.formats.mat", (".mat",)),
+    Format("unet_jax.imaging.formats.dicom", (".dcm", ".dicom"), package="pydicom", mark=(128, b"DICM")),
+    Format("unet_jax.imaging.formats.nifti", (".nii", ".nii.gz"), package="nibabel", volume=True),
+)
+"""The first takes what no other claims: PNG, JPEG, TIFF and BMP are recognised by their content."""
+
+
+def suffixes() -> tuple[str, ...]:
+    """List the suffixes, in lower case, of the files that are read; files of DICOM often have none."""
+    return tuple(suffix for format in FORMATS for suffix in format.suffixes)
+
+
+def suffix_of(path: Path) -> str:
+    """Return the one of `suffixes` that a file's name ends in; empty where there is none."""
+    name = path.name.lower()
+    return next((suffix for suffix in suffixes() if name.endswith(suffix) and name != suffix), "")
+
+
+def stem_of(path: Path) -> str:
+    """Return a file's name without its suffix; whole where it has none of `suffixes`, such as DICOM's 1.2.840.1."""
+    return path.name[: len(path.name) - len(suffix_of(path))]
+
+
+def format_of(path: Path) -> Format:
+    """Return the format of a file that `find_images` lists, by its name; without a suffix the one with a mark."""
+    suffix = suffix_of(path)
+    return next(format for format in FORMATS if (suffix in format.suffixes if suffix else format.mark))
+
+
+def has_mark(path: Path) -> bool:
+    """Tell whether a file is an image although its name does not say so: with no suffix or a number, and a mark."""
+    if path.suffix and not path.suffix[1:].isdecimal():
+        return False
+    offset, mark = next(format.mark for format in FORMATS if format.mark)
+    try:
+        # A pipe would be waited for.
+        if not stat.S_ISREG(path.stat().st_mode):
+            return False
+        with path.open("rb") as f:
+            return f.read(offset + len(mark))[offset:] == mark
+    except OSError:
+        return False
+
+
+def check_packages(images: Iterable[Path]) -> None:
+    """Raise UserError if a file among these, as `find_images` lists them, takes a package that is not installed."""
+    for format, image in {format_of(image): image for image in images}.items():
+        if lacking := _lacking(format):
+            raise UserError(f"{image} {lacking}")
+
+
+def _lacking(format: Format) -> str | None:
+    if format.package is None or find_spec(format.package) is not None:
+        return None
+    return f"takes {format.package} to read, which is not installed: pip install 'unet-jax[medical]'"
+
+
+def open(path: Path, reading: Reading = AS_STORED) -> Slices:
+    """Open an image file of any format.
+
+    Pixels come in the type of the file, and as it stores them: an orientation in its metadata is not applied. Colour
+    becomes grey by the luma of ITU-R BT.601: the channel itself where the three are equal everywhere, else a
+    floating-point picture. Transparency is dropped; 1-bit and palette pictures become 8-bit.
+
+    Args:
+        path: the file; each side of a slice MIN_SIDE to MAX_SIDE pixels.
+        reading: how volumes are sliced, and the spacing where the file does not tell.
+
+    Raises:
+        ImageError: anything that keeps the file from being an image, whatever is wrong with it.
+    """
+    format = format_of(path) if suffix_of(path) or has_mark(path) else FORMATS[0]
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise Refused("not a regular file")
+        if lacking := _lacking(format):
+            raise Refused(lacking)
+        slices: Slices = import_module(format.module).open_slices(path, reading)
+    except ImageError:
+        raise
+    except Refused as e:
+        raise ImageError(path, str(e)) from e
+    except MemoryError as e:
+        raise ImageError(path, "too large for this machine's memory") from e
+    except Exception as e:
+        # A damaged file makes the readers' libraries raise nearly anything: KeyError, struct.error, EOFError, ...
+        by_system = e.strerror if isinstance(e, OSError) else None
+        raise ImageError(path, by_system or f"cannot be decoded ({one_line(e)})") from e
+    if slices.spacing is None and reading.spacing is not None:
+        slices.spacing = (reading.spacing, reading.spacing)
+    return slices
+
+
+def count_slices(path: Path, reading: Reading = AS_STORED) -> int:
+    """Count the slices that `open` will find, by the header alone; 1 where the header cannot be used."""
+    format = format_of(path)
+    if not format.volume:
+        return 1
+    try:
+        return import_module(format.module).count_slices(path, reading)
+    except Exception:
+        # As in `open`, which will tell.
+        return 1
+
+
+def read_image(path: Path) -> Shaped[np.ndarray, "h w"]:
+    """Read the slice of a file of one, as `open` says.
+
+    Raises:
+        ImageError: as `open`, or the file is of a format of volumes.
+    """
+    if suffix_of(path) and format_of(path).volume:
+        raise ImageError(path, "is a volume; `unet_jax.predict` takes it, slice by slice")
+    return open(path).read(0)
 
 
 @contextlib.contextmanager
 def silent_readers() -> Iterator[None]:
     """Silence what the readers' libraries say about odd metadata of a file that can be read nevertheless.
 
-    Not part of `read_scan`, because Python's warning filters belong to the process: threads that each set and restore
-    them would leave them in disorder. Enter it once, around all reading.
+    Not part of `open`, because Python's warning filters belong to the process: threads that each set and restore them
+    would leave them in disorder. Enter it once, around all reading.
     """
     # nibabel writes to standard error by itself.
     nibabel = logging.getLogger("nibabel.global")
@@ -33,56 +174,3 @@ def silent_readers() -> Iterator[None]:
             yield
     finally:
         nibabel.disabled = before
-
-
-def read_image(path: Path) -> Shaped[np.ndarray, "h w"]:
-    """The slice of `read_scan`, without its spacing."""
-    return read_scan(path).image
-
-
-def read_scan(path: Path) -> Scan:
-    """Read one slice as a grey picture in the type of its file.
-
-    PNG, JPEG, TIFF and BMP are recognised by content, the others by suffix: `.npy` (h, w), (h, w, 1), (h, w, 3) or
-    (h, w, 4), `.mat` (the Figshare dataset's), and DICOM, as `dicom.read_dicom` reads it. Colour becomes grey by
-    the luma of ITU-R BT.601: the channel itself where the three are equal everywhere, else a floating-point picture.
-    Transparency is dropped; 1-bit and palette pictures become 8-bit. Pixels come as the file stores them: an
-    orientation in its metadata is not applied.
-
-    Args:
-        path: the file; each side of its picture MIN_SIDE to MAX_SIDE pixels.
-
-    Raises:
-        ImageError: anything that keeps the file from being such a picture, whatever is wrong with it.
-    """
-    spacing = None
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise ImageError(path, "not a regular file")
-        suffix = suffix_of(path)
-        if suffix in VOLUME_SUFFIXES:
-            raise ImageError(path, "is a volume; `unet_jax.predict` takes it, slice by slice")
-        if suffix in DICOM_SUFFIXES or (not suffix and is_bare_dicom(path)):
-            from unet_jax.imaging.formats.dicom import read_dicom
-
-            image, spacing = read_dicom(path)
-        else:
-            image = {".npy": read_npy, ".mat": _read_mat}.get(suffix, read_picture)(path)
-    except OSError as e:
-        raise ImageError(path, one_line(e.strerror or e)) from e
-    except MemoryError as e:
-        raise ImageError(path, "too large for this machine's memory") from e
-    check_sides(path, image.shape)
-    if image.dtype.kind == "f" and not float(np.abs(image).max()) < MAX_VALUE:
-        raise ImageError(path, BAD_VALUES)
-    return Scan(np.ascontiguousarray(image, image.dtype.newbyteorder("=")), spacing)
-
-
-def _read_mat(path: Path) -> np.ndarray:
-    # h5py takes a third of a second to import, and pictures do not need it.
-    from unet_jax.imaging.formats import mat as figshare
-
-    try:
-        return figshare.read_image(path)
-    except figshare.SliceError as e:
-        raise ImageError(path, e.reason) from e

@@ -1,4 +1,4 @@
-"""Image, mask and probability resampling: the one place, for convert, predict and eval.
+"""Resampling of images, masks and probabilities: the one place, for convert, predict and eval.
 
 Shrinking averages over area, growing interpolates bilinearly; each axis is treated on its own. Both are written with
 integer weights and one division at the end: for whole intensities every sum is exact, so the order of the axes, the
@@ -18,7 +18,7 @@ _BLOCK = 64
 
 @dataclass(frozen=True, eq=False)
 class NetworkSlice:
-    """A slice at the network's size, intensities still raw."""
+    """Slice at the network's size, intensities still raw."""
 
     image: Float32[np.ndarray, "size size"]
     p1: float
@@ -28,7 +28,7 @@ class NetworkSlice:
 
 
 def to_network(image: Shaped[np.ndarray, "h w"], size: int) -> NetworkSlice:
-    """A native slice at the network's size, with the percentiles that normalise it.
+    """Bring a native slice to the network's size, with the percentiles that normalise it.
 
     A slice that is not square is padded centrally to a square with its own 1st percentile, which is background.
 
@@ -48,7 +48,7 @@ def to_network(image: Shaped[np.ndarray, "h w"], size: int) -> NetworkSlice:
 
 
 def percentiles(image: Shaped[np.ndarray, "h w"]) -> tuple[float, float]:
-    """The 1st and the 99th percentile, to the bit those of `np.percentile` in float64.
+    """Compute the 1st and the 99th percentile, to the bit those of `np.percentile` in float64.
 
     Args:
         image: any integer or floating type, finite.
@@ -75,7 +75,7 @@ def percentiles(image: Shaped[np.ndarray, "h w"]) -> tuple[float, float]:
 
 
 def from_network(probs: Shaped[np.ndarray, "size size"], shape: tuple[int, int]) -> Float32[np.ndarray, "h w"]:
-    """Probabilities at the slice's native shape: the inverse of the geometry of `to_network`.
+    """Bring probabilities to the slice's native shape, by the inverse of the geometry of `to_network`.
 
     Args:
         probs: any floating type, 0 to 1.
@@ -91,7 +91,7 @@ def from_network(probs: Shaped[np.ndarray, "size size"], shape: tuple[int, int])
 
 
 def resize_mask(mask: Shaped[np.ndarray, "h w"], size: int, rule: MaskRule) -> UInt8[np.ndarray, "size size"]:
-    """A native mask at the network's size, by the geometry of `to_network`.
+    """Bring a native mask to the network's size, by the geometry of `to_network`.
 
     Args:
         mask: 0 and 1, or bool.
@@ -129,7 +129,7 @@ def resize(image: Shaped[np.ndarray, "h w"], shape: tuple[int, int]) -> Float32[
 
 
 def _weighted_sum(image: np.ndarray, shape: tuple[int, int]) -> tuple[Float64[np.ndarray, "h2 w2"], int]:
-    """Sums with integer weights, and what the weights of each add up to."""
+    """Compute sums with integer weights, and what the weights of each add up to."""
     if min(*image.shape, *shape) < 1:
         raise ValueError(f"cannot resize {image.shape} to {shape}; every side must be at least 1")
     if shape[0] <= image.shape[0]:
@@ -160,7 +160,7 @@ def _along_rows(image: np.ndarray, size: int) -> tuple[Float64[np.ndarray, "size
 
 
 def _area(n: int, size: int) -> tuple[Int64[np.ndarray, "taps size"], Int64[np.ndarray, "taps size"], int]:
-    """Input rows under each output row, and their overlap in units of 1/size of an input row (`n` in all)."""
+    """List the input rows under each output row, and their overlap in units of 1/size of an input row (`n` in all)."""
     start = np.arange(size) * n
     index = start // size + np.arange(-(-n // size) + 1)[:, None]
     overlap = np.minimum(start + n, (index + 1) * size) - np.maximum(start, index * size)
@@ -169,14 +169,19 @@ def _area(n: int, size: int) -> tuple[Int64[np.ndarray, "taps size"], Int64[np.n
 
 
 def _bilinear(n: int, size: int) -> tuple[Int64[np.ndarray, "2 size"], Int64[np.ndarray, "2 size"], int]:
-    """The two input rows nearest to each output row's centre, and their weights in units of 1/(2 size)."""
-    below, fraction = np.divmod((2 * np.arange(size) + 1) * n - size, 2 * size)
+    """List the two input rows nearest to each output row's centre, and their weights in units of 1/(2 size)."""
+    below, fraction = _centres(n, size)
     index = np.clip(np.stack([below, below + 1]), 0, n - 1)
     return index, np.stack([2 * size - fraction, fraction]), 2 * size
 
 
+def _centres(n: int, size: int) -> tuple[Int64[np.ndarray, " size"], Int64[np.ndarray, " size"]]:
+    """Find the input row above each output row's centre, and the distance from there in units of 1/(2 size)."""
+    return np.divmod((2 * np.arange(size) + 1) * n - size, 2 * size)
+
+
 def _reach_rows(mask: Bool[np.ndarray, "n w"], size: int) -> Bool[np.ndarray, "size w"]:
-    """Where linear interpolation of the mask, blurred first if it shrinks, is above 0.
+    """Mark where linear interpolation of the mask, blurred first if it shrinks, is above 0.
 
     scikit-image blurs by a Gaussian of sigma (n / size - 1) / 2, cut off at 4 sigma.
     """
@@ -184,14 +189,14 @@ def _reach_rows(mask: Bool[np.ndarray, "n w"], size: int) -> Bool[np.ndarray, "s
     if n == size:
         return mask
     radius = int(4 * max(0.0, (n / size - 1) / 2) + 0.5)
-    below, fraction = np.divmod((2 * np.arange(size) + 1) * n - size, 2 * size)
+    below, fraction = _centres(n, size)
     first, last = np.maximum(below - radius, 0), np.minimum(below + (fraction > 0) + radius, n - 1)
     count = np.concatenate([np.zeros((1, mask.shape[1]), int), np.cumsum(mask, axis=0)])
     return count[last + 1] > count[first]
 
 
 def _margins(shape: tuple[int, ...]) -> tuple[int, int]:
-    """Rows above and columns to the left of a slice in the middle of its square."""
+    """Count the rows above and the columns to the left of a slice in the middle of its square."""
     side = max(shape)
     return (side - shape[0]) // 2, (side - shape[1]) // 2
 

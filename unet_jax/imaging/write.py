@@ -1,53 +1,31 @@
-"""Masks, probabilities, spreads and overlays to files, each under a hidden name until it is whole."""
+"""Masks, probabilities, spreads and overlays to files; an existing file is replaced once the new one is whole."""
 
 import io
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped, UInt8
 from PIL import Image
 
+from unet_jax.scoring.components import erode
 from unet_jax.shared.files import replacing
 
 PNG_LEVEL = 3
-"""The default, 6, takes twice the time, for a larger overlay."""
+"""Level of compression; the default, 6, takes twice the time, for a larger overlay."""
 OVERLAY_COLOUR = (230, 159, 0)
 """The orange of Okabe and Ito's palette, which colour-blind people tell from grey and from the other seven."""
 OVERLAY_OPACITY = 0.3
 LARGEST_SPREAD = 0.5
-"""Of probabilities: half of them 0, half of them 1."""
+"""Largest standard deviation of probabilities: half of them 0, half of them 1."""
 
 
 def write_mask(path: Path, mask: Bool[np.ndarray, "h w"] | UInt8[np.ndarray, "h w"]) -> None:
-    """Write a mask as an 8-bit PNG of 0 and 255.
-
-    Args:
-        path: where to; an existing file is replaced once the new one is whole.
-        mask: True or nonzero where there is tumor.
-    """
-    height, width = mask.shape
-    # Pillow takes twice as long. A row is led by its filter, which is none, and a mask is runs of one value.
-    rows = np.zeros((height, width + 1), np.uint8)
-    np.multiply(mask != 0, np.uint8(255), out=rows[:, 1:])
-    packer = zlib.compressobj(1, zlib.DEFLATED, 15, 4, zlib.Z_RLE)
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", packer.compress(rows.data) + packer.flush()), (b"IEND", b""))
-    with replacing(path) as f:
-        f.write(b"\x89PNG\r\n\x1a\n")
-        for name, content in chunks:
-            f.write(struct.pack(">I", len(content)) + name + content)
-            f.write(struct.pack(">I", zlib.crc32(name + content)))
+    """Write a mask, True or nonzero where there is tumour, as an 8-bit PNG of 0 and 255."""
+    _write_png(path, (mask != 0) * np.uint8(255))
 
 
 def write_probs(path: Path, probs: Float[np.ndarray, "h w"]) -> None:
-    """Write probabilities as a float16 `.npy`.
-
-    Args:
-        path: where to; an existing file is replaced once the new one is whole.
-        probs: 0..1.
-    """
+    """Write probabilities, 0 to 1, as a float16 `.npy`."""
     # Into a file NumPy would write by itself, and not notice that the disk is full.
     content = io.BytesIO()
     np.lib.format.write_array(content, probs.astype(np.float16), allow_pickle=False)
@@ -56,24 +34,18 @@ def write_probs(path: Path, probs: Float[np.ndarray, "h w"]) -> None:
 
 
 def write_spread(path: Path, spread: Float[np.ndarray, "h w"]) -> None:
-    """Write the spread of probabilities as an 8-bit PNG: 0 is 0, LARGEST_SPREAD is 255.
-
-    Args:
-        path: where to; an existing file is replaced once the new one is whole.
-        spread: 0..LARGEST_SPREAD.
-    """
+    """Write the spread of probabilities, 0 to LARGEST_SPREAD, as an 8-bit PNG of 0 to 255."""
     grey = np.rint(np.clip(spread * np.float32(255 / LARGEST_SPREAD), 0, 255)).astype(np.uint8)
-    with replacing(path) as f:
-        Image.fromarray(grey).save(f, "PNG", compress_level=PNG_LEVEL)
+    _write_png(path, grey)
 
 
 def write_overlay(path: Path, grey: UInt8[np.ndarray, "h w"], mask: Shaped[np.ndarray, "h w"]) -> None:
     """Write a slice with the mask's outline drawn and its inside tinted, as a PNG.
 
     Args:
-        path: where to; an existing file is replaced once the new one is whole.
+        path: name of the file.
         grey: the slice as `to_display` gives it.
-        mask: True or nonzero where there is tumor.
+        mask: True or nonzero where there is tumour.
     """
     mask = mask.astype(bool)
     colour = np.array(OVERLAY_COLOUR, np.float32)
@@ -81,14 +53,13 @@ def write_overlay(path: Path, grey: UInt8[np.ndarray, "h w"], mask: Shaped[np.nd
     tinted = np.rint((1 - OVERLAY_OPACITY) * greys + OVERLAY_OPACITY * colour).astype(np.uint8)
     inside = mask
     for _ in range(max(1, round(min(mask.shape) / 256))):
-        inside = _eroded(inside)
+        inside = erode(inside)
     canvas = np.repeat(grey[..., None], 3, axis=2)
     canvas[inside] = tinted[grey[inside]]
     canvas[mask & ~inside] = OVERLAY_COLOUR
+    _write_png(path, canvas)
+
+
+def _write_png(path: Path, pixels: UInt8[np.ndarray, "h w *channels"]) -> None:
     with replacing(path) as f:
-        Image.fromarray(canvas).save(f, "PNG", compress_level=PNG_LEVEL)
-
-
-def _eroded(mask: np.ndarray) -> np.ndarray:
-    padded = np.pad(mask, 1)
-    return mask & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+        Image.fromarray(pixels).save(f, "PNG", compress_level=PNG_LEVEL)

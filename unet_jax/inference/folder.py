@@ -1,106 +1,106 @@
-"""From a folder of images and volumes to a folder of masks and a table of them."""
+"""Prediction of a folder of images and volumes: a folder of masks, and a table of them."""
 
 import os
 import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Shaped, UInt8
+from jaxtyping import Shaped
 
+from unet_jax.imaging import read
 from unet_jax.imaging.display import to_display
-from unet_jax.imaging.find import is_volume
-from unet_jax.imaging.formats.nifti import Volume, open_volume
-from unet_jax.imaging.read import read_scan
-from unet_jax.imaging.scan import ImageError, Spacing
-from unet_jax.imaging.write import write_mask, write_overlay, write_probs, write_spread
+from unet_jax.imaging.scan import ImageError, Kind, Reading, Slices
+from unet_jax.imaging.write import write_overlay
 from unet_jax.inference.output import Output, folder_of
 from unet_jax.inference.predictor import Predictor, Probabilities
-from unet_jax.inference.table import Row, Table
+from unet_jax.inference.table import Line, Table
 
 THREADS = min(4, os.cpu_count() or 1)
 AHEAD = 2 * THREADS
-"""Images that are read before the network asks for them, and again so many that wait to be written."""
+"""Images that are read before the network asks for them, and again so many slices that wait to be written."""
+
+_KINDS: tuple[Kind, ...] = ("probs", "uncertainty", "mask")
+"""Values in the order of writing. The mask is last: where there is one, all that belongs to it is there."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Reading:
-    """How files are read."""
+class _ImageFile:
+    """An image file from its reading to its lines in the table; its files are written when all slices are done."""
 
-    axis: int | None = None
-    """Along which volumes are sliced; None for the one with the fewest slices."""
-    upright: bool = False
-    """Turn the slices of volumes as `open_volume` says."""
-    spacing: float | None = None
-    """Millimetres between pixels, where the file does not tell."""
+    def __init__(self, path: Path, slices: Slices, predictor: Predictor, output: Output):
+        self._path, self._slices, self._predictor, self._folder = path, slices, predictor, output.folder
+        n, self._targets, self._volume = len(slices), output.of(path), read.format_of(path).volume
+        self._planes: dict[Kind, list[Any]] = {kind: [None] * n for kind in _KINDS if kind in self._targets}
+        self._lines: list[Any] = [None] * n
+        self.under_way: list[Future[list[Line]]] = []
+        """Calls of `write`, in the order of the slices."""
+        # A picture gives up its pixels once the network has them; those of a volume are read again for its overlays.
+        overlay = "overlay" in self._targets
+        self._grey = to_display(slices.read(0)) if overlay and not self._volume else None
+        self._read_twice = overlay and self._volume
 
+    def __len__(self) -> int:
+        return len(self._slices)
 
-class _VolumeFiles:
-    """The files of a volume in the making; they are written when all slices are done."""
+    def read(self, index: int) -> Shaped[np.ndarray, "h w"]:
+        """Read a slice for the network, each once and in order."""
+        image = self._slices.read(index)
+        if index == len(self) - 1 and not self._read_twice:
+            self._slices.pixels = None
+        return image
 
-    def __init__(self, path: Path, volume: Volume, output: Output):
-        self.path, self.volume, self._output = path, volume, output
-        self.targets = {kind: output.folder / target for kind, target in output.of(path).items()}
-        self._mask = volume.empty(np.uint8)
-        self._probs, self._spread = (
-            volume.empty(np.float32) if kind in self.targets else None for kind in ("probs", "uncertainty")
+    def write(self, index: int, predicted: Probabilities, warning: str) -> list[Line]:
+        """Take in what is predicted of a slice; after the last one, write the files and return the lines of all."""
+        mask, back = self._predictor.mask(predicted.probs), self._slices.back
+        if "overlay" in self._targets:
+            path = self._overlay(index)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_overlay(path, to_display(self._slices.read(index)) if self._grey is None else self._grey, mask)
+        values: dict[Kind, Any] = {"mask": mask, "probs": predicted.probs, "uncertainty": predicted.spread}
+        for kind, planes in self._planes.items():
+            planes[index] = back(values[kind])
+        self._lines[index] = Line.measured(
+            mask=back(mask),
+            probs=back(predicted.probs),
+            spacing=self._slices.spacing,
+            input=self._path.as_posix(),
+            output=self._targets["mask"].as_posix(),
+            threshold=self._predictor.threshold,
+            reason=warning,
+            slice_index=index if self._volume else None,
         )
-        self._rows: list[Row | None] = [None] * len(volume)
-        self.under_way: list[Future[list[Row]]] = []
+        if index < len(self) - 1:
+            return []
+        # They were submitted earlier, so none of them waits for this one's thread.
+        for earlier in self.under_way[:index]:
+            earlier.result()
+        self._write_files()
+        return self._lines
 
-    def overlay(self, index: int) -> Path:
-        return self.targets["overlay"] / f"{index:0{len(str(len(self._rows) - 1))}}.png"
+    def _overlay(self, index: int) -> Path:
+        target = self._folder / self._targets["overlay"]
+        return target / f"{index:0{len(str(len(self) - 1))}}.png" if self._volume else target
 
-    def put(self, index: int, mask: Bool[np.ndarray, "h w"], predicted: Probabilities, rest: dict[str, Any]) -> None:
-        """Take what is predicted of a slice; `rest` is what its row is made of besides."""
-        at, back = self.volume.at(index), self.volume.back
-        if "overlay" in self.targets:
-            self.targets["overlay"].mkdir(parents=True, exist_ok=True)
-            write_overlay(self.overlay(index), to_display(self.volume.read(index)), mask)
-        mask, probs = back(mask), back(predicted.probs)
-        self._mask[at] = mask
-        if self._probs is not None:
-            self._probs[at] = probs
-        if self._spread is not None and predicted.spread is not None:
-            self._spread[at] = back(predicted.spread)
-        self._rows[index] = Row.measured(mask=mask, probs=probs, slice_index=str(index), **rest)
-
-    def finish(self) -> list[Row]:
-        """Wait for the slices, which were submitted earlier, and write the files."""
-        for slice_ in self.under_way:
-            slice_.result()
-        if "overlay" in self.targets:
+    def _write_files(self) -> None:
+        if self._read_twice:
             # An earlier prediction may have sliced the volume otherwise.
-            ours = {self.overlay(index).name for index in range(len(self._rows))}
-            for path in self.targets["overlay"].iterdir():
-                if re.fullmatch(r"\d+\.png", path.name) and path.name not in ours:
+            ours = {self._overlay(index) for index in range(len(self))}
+            for path in self._overlay(0).parent.iterdir():
+                if re.fullmatch(r"\d+\.png", path.name) and path not in ours:
                     path.unlink()
-        for kind, values in (("probs", self._probs), ("uncertainty", self._spread), ("mask", self._mask)):
-            if values is not None:
-                self.volume.write(self.targets[kind], values)
-        return [row for row in self._rows if row is not None]
+        (self._folder / self._path).parent.mkdir(parents=True, exist_ok=True)
+        for kind, planes in self._planes.items():
+            self._slices.write(kind, self._folder / self._targets[kind], planes)
 
 
-@dataclass
-class _Slice:
-    """A slice between its reading and its row."""
+class _Known(NamedTuple):
+    """An image whose lines are known without the network: those of an earlier prediction, or that it cannot be read."""
 
-    path: Path
-    image: Shaped[np.ndarray, "h w"] | None = None
-    """Given up once the network has it, so that few native slices are in memory."""
-    readable: bool = True
-    spacing: Spacing | None = None
-    grey: UInt8[np.ndarray, "h w"] | None = None
-    """For the overlay of an image."""
-    reason: str = ""
-    volume: _VolumeFiles | None = None
-    index: int = 0
-    earlier: list[Row] = field(default_factory=list)
-    """Rows of an image that is skipped."""
+    lines: list[Line]
+    skipped: bool
 
 
 def predict_images(
@@ -109,7 +109,7 @@ def predict_images(
     images: Sequence[Path],
     output: Output,
     table: Table,
-    advance: Callable[[], object],
+    advance: Callable[[int], object],
     *,
     reading: Reading,
     batch_size: int,
@@ -120,122 +120,82 @@ def predict_images(
     are in memory, and at most three volumes: the one computed, the next, and the one that is written.
 
     Args:
+        predictor: networks and settings.
         source: the image or folder given.
         images: those of `find_images(source)` that are to be predicted.
         output: what `check_output` let pass.
-        table: gets each image's rows, in the order of `images`, once its files are written. After an error or an
-            interruption it still gets the rows of what was written by then.
-        advance: called for every slice that is done, but for none that the table keeps from an earlier prediction.
+        table: gets each image's lines, in the order of `images`, once its files are written. After an error or an
+            interruption it still gets the lines of what was written by then.
+        advance: called with 1 for every slice that is done, but for none that the table keeps from an earlier
+            prediction.
+        reading: how files are read.
         batch_size: slices computed at a time.
 
     Raises:
         OSError: a file could not be written.
     """
     root = folder_of(source)
-    under_way: deque[_Slice] = deque()
-    written: deque[tuple[_Slice, Future[list[Row]]]] = deque()
-    with ThreadPoolExecutor(THREADS) as pool:
+    waiting: deque[Any] = deque()  # of _Known, and of slices that the network has: file, index and warning
+    written: deque[tuple[Callable[[], list[Line]], bool]] = deque()
 
-        def readable() -> Iterator[Shaped[np.ndarray, "h w"]]:
-            for part in _read_ahead(pool, root, images, output, table, reading):
-                for slice_ in [part] if isinstance(part, _Slice) else _slices(part):
-                    under_way.append(slice_)
-                    if slice_.image is not None:
-                        slice_.reason = predictor.warn_about(slice_.image) or ""
-                        image, slice_.image = slice_.image, None
-                        yield image
-
-        def finish(part: _Slice, predicted: Probabilities | None) -> None:
-            table.begin()
-            future = pool.submit(_write, part, predicted, predictor, output, reading)
-            written.append((part, future))
-            if (files := part.volume) is not None:
-                files.under_way.append(future)
-                if part.index == len(files.volume) - 1:
-                    written.append((part, pool.submit(files.finish)))
-            while len(written) > AHEAD:
-                record()
-
-        def record() -> None:
-            part, future = written.popleft()
-            rows = future.result()
-            if rows:
-                table.add(rows, skipped=bool(part.earlier))
-            # The rows of a volume come once, after its slices.
-            if not part.earlier and bool(rows) == (part.volume is None):
-                advance()
-
+    def opened(path: Path) -> _ImageFile | _Known:
+        if lines := table.kept(path):
+            return _Known(lines, skipped=True)
         try:
-            for predicted in predictor.stream(readable(), batch_size):
-                while not under_way[0].readable:
-                    finish(under_way.popleft(), None)
-                finish(under_way.popleft(), predicted)
-            while under_way:
-                finish(under_way.popleft(), None)
+            return _ImageFile(path, read.open(root / path, reading), predictor, output)
+        except ImageError as e:
+            return _Known([Line(input=path.as_posix(), status="failed", reason=e.reason)], skipped=False)
+
+    def pixels() -> Iterator[Shaped[np.ndarray, "h w"]]:
+        for file in _ahead(pool, opened, images):
+            if isinstance(file, _Known):
+                waiting.append(file)
+                continue
+            for index in range(len(file)):
+                image = file.read(index)
+                waiting.append((file, index, predictor.warn_about(image) or ""))
+                yield image
+
+    def pass_known() -> None:
+        while waiting and isinstance(waiting[0], _Known):
+            known = waiting.popleft()
+            pass_on(lambda known=known: known.lines, known.skipped)
+
+    def pass_on(lines: Callable[[], list[Line]], skipped: bool) -> None:
+        written.append((lines, skipped))
+        while len(written) > AHEAD:
+            record()
+
+    def record() -> None:
+        lines, skipped = written.popleft()
+        if of_image := lines():
+            table.add(of_image, skipped=skipped)
+        if not skipped:
+            advance(1)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        try:
+            for predicted in predictor.stream(pixels(), batch_size):
+                pass_known()
+                file, index, warning = waiting.popleft()
+                table.begin()
+                file.under_way.append(pool.submit(file.write, index, predicted, warning))
+                pass_on(file.under_way[-1].result, skipped=False)
+            pass_known()
         finally:
             while written:
                 record()
 
 
-def _read_ahead(
-    pool: ThreadPoolExecutor, root: Path, images: Sequence[Path], output: Output, table: Table, reading: Reading
-) -> Iterator[_Slice | _VolumeFiles]:
-    """Images and volumes in order; a volume counts as many images, so that few are in memory."""
-    under_way: deque[tuple[int, Future[_Slice | _VolumeFiles]]] = deque()
+def _ahead(
+    pool: ThreadPoolExecutor, opened: Callable[[Path], _ImageFile | _Known], images: Sequence[Path]
+) -> Iterator[_ImageFile | _Known]:
+    """Open images in order, ahead of their use; a volume counts as many images, so that few are in memory."""
+    under_way: deque[tuple[int, Future[_ImageFile | _Known]]] = deque()
     for image in images:
-        if earlier := table.kept(image):
-            under_way.append((1, pool.submit(_Slice, image, readable=False, earlier=earlier)))
-        else:
-            weight = AHEAD if is_volume(image) else 1
-            under_way.append((weight, pool.submit(_read, root, image, output, reading)))
+        weight = AHEAD if read.format_of(image).volume else 1
+        under_way.append((weight, pool.submit(opened, image)))
         while sum(weight for weight, _ in under_way) > AHEAD:
             yield under_way.popleft()[1].result()
     while under_way:
         yield under_way.popleft()[1].result()
-
-
-def _read(root: Path, path: Path, output: Output, reading: Reading) -> _Slice | _VolumeFiles:
-    try:
-        if is_volume(path):
-            return _VolumeFiles(path, open_volume(root / path, reading.axis, reading.upright), output)
-        image, spacing = read_scan(root / path)
-    except ImageError as e:
-        return _Slice(path, readable=False, reason=e.reason)
-    return _Slice(path, image, spacing=spacing, grey=to_display(image) if output.overlays else None)
-
-
-def _slices(files: _VolumeFiles) -> Iterator[_Slice]:
-    for index in range(len(files.volume)):
-        image, spacing = files.volume.read(index), files.volume.spacing
-        yield _Slice(files.path, image, spacing=spacing, volume=files, index=index)
-
-
-def _write(
-    part: _Slice, predicted: Probabilities | None, predictor: Predictor, output: Output, reading: Reading
-) -> list[Row]:
-    """Write the files of an image, and return its row; none yet for a slice of a volume."""
-    if predicted is None:
-        return part.earlier or [Row(input=part.path.as_posix(), status="failed", reason=part.reason)]
-    targets = output.of(part.path)
-    (output.folder / part.path).parent.mkdir(parents=True, exist_ok=True)
-    mask = predictor.mask(predicted.probs)
-    spacing = part.spacing or (None if reading.spacing is None else (reading.spacing, reading.spacing))
-    rest: dict[str, Any] = {
-        "input": part.path.as_posix(),
-        "output": targets["mask"].as_posix(),
-        "threshold": predictor.threshold,
-        "spacing": spacing,
-        "reason": part.reason,
-    }
-    if part.volume is not None:
-        part.volume.put(part.index, mask, predicted, rest)
-        return []
-    # The mask comes last: where there is one, all that belongs to it is there.
-    if "probs" in targets:
-        write_probs(output.folder / targets["probs"], predicted.probs)
-    if "uncertainty" in targets and predicted.spread is not None:
-        write_spread(output.folder / targets["uncertainty"], predicted.spread)
-    if "overlay" in targets and part.grey is not None:
-        write_overlay(output.folder / targets["overlay"], part.grey, mask)
-    write_mask(output.folder / targets["mask"], mask)
-    return [Row.measured(mask=mask, probs=predicted.probs, **rest)]

@@ -1,4 +1,4 @@
-"""Which files a prediction writes, and whether it may."""
+"""Files that a prediction writes, and whether it may."""
 
 import re
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unet_jax.config import UserError
-from unet_jax.imaging.find import is_volume, stem_of
+from unet_jax.imaging.read import format_of, stem_of
 
 TABLE = "predictions"
 """Stem of the table, and of the file beside it that says how it was made."""
@@ -17,61 +17,59 @@ _SUFFIXES = {
     "uncertainty": (".uncertainty.png", ".uncertainty.nii.gz"),
     "overlay": (".overlay.png", ".overlay"),
 }
-"""Of an image and of a volume, whose overlays are a folder."""
+"""Suffixes of the files of a picture and of a volume, whose overlays are a folder."""
 
 
 @dataclass(frozen=True)
 class Output:
-    """What is written where.
-
-    Attributes:
-        part: k and n of a prediction of every n-th image from the k-th on; of one whole 0 and 1.
-    """
+    """Choice of what is written where."""
 
     folder: Path
     probabilities: bool = False
     overlays: bool = False
     uncertainty: bool = False
     part: tuple[int, int] = (0, 1)
+    """Numbers k and n of a prediction of every n-th image from the k-th on; 0 and 1 for all of them."""
 
     def of(self, image: Path) -> dict[str, Path]:
-        """Its files, `mask` and the wanted of `probs`, `uncertainty` and `overlay`, relative to the folder."""
+        """Name an image's files, `mask` and the wanted of `probs`, `uncertainty` and `overlay`, in the folder."""
         wanted = {
             "mask": True,
             "probs": self.probabilities,
             "uncertainty": self.uncertainty,
             "overlay": self.overlays,
         }
-        column = int(is_volume(image))
+        column = int(format_of(image).volume)
         return {k: image.with_name(stem_of(image) + _SUFFIXES[k][column]) for k, want in wanted.items() if want}
 
     def exist_for(self, image: Path) -> bool:
-        """Whether all of them are there."""
+        """Tell whether all files of an image are there."""
         return all((self.folder / target).exists() for target in self.of(image).values())
 
     def share(self, images: Sequence[Path]) -> Sequence[Path]:
-        """The images of this part: dealt out in turn, so that every part gets of every folder."""
+        """Choose the images of this part: dealt out in turn, so that every part gets of every folder."""
         k, n = self.part
         return images[k::n]
 
     @property
     def table(self) -> Path:
+        """Path of the table of this part."""
         k, n = self.part
         return self.folder / (f"{TABLE}.csv" if n == 1 else f"{TABLE}.{k}-of-{n}.csv")
 
 
 def described_by(table: Path) -> Path:
-    """The file that says how a table was made."""
+    """Name the file that says how a table was made."""
     return table.with_suffix(".json")
 
 
 def unfinished(table: Path) -> Path:
-    """Where a table is while it is being made."""
+    """Name the file that a table is while it is being made."""
     return table.with_name(f".{table.name}.part")
 
 
 def tables_in(folder: Path) -> list[Path]:
-    """The tables of a folder, whole or left unfinished by a process that was killed, by the name of the whole."""
+    """List the tables of a folder, whole or left unfinished by a process that was killed, by the name of the whole."""
     if not folder.is_dir():
         return []
     names = {p.name.removeprefix(".").removesuffix(".part") for p in folder.iterdir()}
@@ -79,7 +77,7 @@ def tables_in(folder: Path) -> list[Path]:
 
 
 def folder_of(source: Path) -> Path:
-    """The folder that the paths of `find_images(source)` start from."""
+    """Return the folder that the paths of `find_images(source)` start from."""
     return source if source.is_dir() else source.parent
 
 
@@ -91,7 +89,7 @@ def check_output(source: Path, images: Sequence[Path], output: Output) -> None:
 
     Args:
         source: the image or folder given.
-        images: what `find_images` gives for it, all of it.
+        images: what `find_images` gives for `source`, all of it.
         output: what is to be written, of all or of a part.
 
     Raises:

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,12 +17,18 @@ from jaxtyping import Bool, Float
 from unet_jax.config import UserError
 from unet_jax.imaging.scan import Spacing
 from unet_jax.inference.output import TABLE, Output, described_by, tables_in, unfinished
+from unet_jax.scoring.components import bounding_box
 from unet_jax.shared.files import is_full, naming, replacing
 
 
+def _number(format: str) -> Any:
+    """Make a field of a number, or None, that is written in that format."""
+    return field(default=None, metadata={"format": format})
+
+
 @dataclass(frozen=True, kw_only=True)
-class Row:
-    """A line of predictions.csv; numbers as they are written there."""
+class Line:
+    """A line of predictions.csv; None is an empty cell."""
 
     input: str
     """Path of the image in the input folder."""
@@ -30,29 +36,30 @@ class Row:
     """Path of the mask in the output folder."""
     status: str
     """ok or failed."""
-    height: str = ""
-    width: str = ""
-    threshold: str = ""
-    tumor_pixels: str = ""
-    tumor_fraction: str = ""
-    max_probability: str = ""
+    height: int | None = _number("d")
+    width: int | None = _number("d")
+    threshold: float | None = _number("g")
+    tumor_pixels: int | None = _number("d")
+    tumor_fraction: float | None = _number(".6f")
+    max_probability: float | None = _number(".6f")
     reason: str = ""
-    """Why it failed; for one that is ok, a warning if there is any."""
-    slice_index: str = ""
-    """Of a volume: which of its slices, from 0."""
-    tumor_mm2: str = ""
-    """Where the spacing is known."""
-    mean_probability: str = ""
-    """Over the pixels of predicted tumour; like the box around them empty where there are none."""
-    bbox_x: str = ""
-    """Column of the leftmost one, from 0."""
-    bbox_y: str = ""
-    """Row of the uppermost one, from 0."""
-    bbox_width: str = ""
-    bbox_height: str = ""
-    spacing_y: str = ""
+    """Reason why it failed; for one that is ok, a warning if there is any."""
+    slice_index: int | None = _number("d")
+    """Number of the slice in its volume, from 0."""
+    tumor_mm2: float | None = _number(".2f")
+    """Area of predicted tumour, where the spacing is known."""
+    mean_probability: float | None = _number(".6f")
+    """Mean over the pixels of predicted tumour; None, like the box around them, where there are none."""
+    bbox_x: int | None = _number("d")
+    """Column of the leftmost pixel of tumour, from 0."""
+    bbox_y: int | None = _number("d")
+    """Row of the uppermost pixel of tumour, from 0."""
+    bbox_width: int | None = _number("d")
+    bbox_height: int | None = _number("d")
+    spacing_y: float | None = _number(".6g")
     """Millimetres from one row to the next; from the file, else --spacing."""
-    spacing_x: str = ""
+    spacing_x: float | None = _number(".6g")
+    """Millimetres from one column to the next."""
 
     @classmethod
     def measured(
@@ -60,66 +67,71 @@ class Row:
         *,
         mask: Bool[np.ndarray, "h w"],
         probs: Float[np.ndarray, "h w"],
-        threshold: float,
         spacing: Spacing | None,
-        **rest: str,
-    ) -> "Row":
-        """The row of a prediction; `rest` are the columns that are not measured."""
+        **rest: Any,
+    ) -> "Line":
+        """Make the line of a slice that was predicted.
+
+        Args:
+            mask: predicted tumour.
+            probs: probability of tumour.
+            spacing: None where unknown.
+            rest: fields that are not measured.
+        """
         count = int(np.count_nonzero(mask))
-        if count:
-            y, x = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-            rest["mean_probability"] = f"{probs[mask].mean(dtype=np.float64):.6f}"
-            rest |= {"bbox_x": str(x[0]), "bbox_width": str(x[-1] - x[0] + 1)}
-            rest |= {"bbox_y": str(y[0]), "bbox_height": str(y[-1] - y[0] + 1)}
+        if (box := bounding_box(mask)) is not None:
+            rows, columns = box
+            rest["mean_probability"] = float(probs[mask].mean(dtype=np.float64))
+            rest |= {"bbox_x": columns.start, "bbox_width": columns.stop - columns.start}
+            rest |= {"bbox_y": rows.start, "bbox_height": rows.stop - rows.start}
         if spacing is not None:
-            rest |= {"spacing_y": f"{spacing[0]:.6g}", "spacing_x": f"{spacing[1]:.6g}"}
-            rest["tumor_mm2"] = f"{count * spacing[0] * spacing[1]:.2f}"
+            rest |= {"spacing_y": spacing[0], "spacing_x": spacing[1], "tumor_mm2": count * spacing[0] * spacing[1]}
         return cls(
             status="ok",
-            height=str(mask.shape[0]),
-            width=str(mask.shape[1]),
-            threshold=f"{threshold:g}",
-            tumor_pixels=str(count),
-            tumor_fraction=f"{count / mask.size:.6f}",
-            max_probability=f"{probs.max():.6f}",
+            height=mask.shape[0],
+            width=mask.shape[1],
+            tumor_pixels=count,
+            tumor_fraction=count / mask.size,
+            max_probability=float(probs.max()),
             **rest,
         )
 
 
-COLUMNS = [f.name for f in fields(Row)]
-Rows = dict[str, list[Row]]
-"""By `input`."""
+_FORMATS = {f.name: f.metadata.get("format", "") for f in fields(Line)}
+"""Format of each column, which is empty for text."""
+Lines = dict[str, list[Line]]
+"""Lines by `input`."""
 
 
 class Table:
     """predictions.csv in the making: filled under a hidden name, which becomes its own however the work ends.
 
-    Rows reach the file one by one, so that those of a process that was killed are found again. Beside the table lies
-    predictions.json, which says how its rows were made; it is there before the first of the files that they speak of.
+    Lines reach the file one by one, so that those of a process that was killed are found again. Beside the table lies
+    predictions.json, which says how its lines were made; it is there before the first of the files that they speak of.
 
     Attributes:
         path: where the table will be.
-        earlier: rows of images that an earlier prediction, made in the same way, has done. None unless asked for.
-        done: rows so far.
-        skipped: images so far whose rows are earlier ones.
-        with_tumor: rows with at least one pixel of predicted tumour.
+        earlier: lines of images that an earlier prediction, made in the same way, has done. None unless asked for.
+        done: lines so far.
+        skipped: images so far whose lines are earlier ones.
+        with_tumor: lines with at least one pixel of predicted tumour.
         failed: "PATH: REASON" of the images that could not be read.
         warned: "PATH: WARNING" of the images that were predicted with a warning.
     """
 
     def __init__(self, output: Output, made: dict[str, Any], keep: bool = False):
-        """Look for earlier rows.
+        """Look for earlier lines.
 
         Args:
             output: what is to be written.
-            made: how, for JSON: rows of the same image that were made in the same way are equal, and so are its files.
-                What an earlier prediction does not name, it left no files of.
-            keep: keep the rows of an earlier prediction.
+            made: how, for JSON: lines of the same image that were made in the same way are equal, and so are its
+                files. What an earlier prediction does not name, it left no files of.
+            keep: keep the lines of an earlier prediction.
 
         Raises:
-            UserError: rows in the folder were made otherwise, and would be taken for these.
+            UserError: lines in the folder were made otherwise, and would be taken for these.
         """
-        self.path, self._part, self._output = output.table, unfinished(output.table), output
+        self.path, self._unfinished, self._output = output.table, unfinished(output.table), output
         self._made, self._keep = json.loads(json.dumps(made)), keep
         self.earlier, self._own = _earlier(output, self._made, keep)
         if keep:
@@ -133,15 +145,15 @@ class Table:
     def __enter__(self) -> "Table":
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            if self._part.exists() and self._own:
-                # What a killed process left is in the part that is about to be written anew.
+            if self._unfinished.exists() and self._own:
+                # What a killed process left is in the file that is about to be written anew.
                 with replacing(self.path) as f:
-                    f.write(_csv([row for rows in self._own.values() for row in rows], header=True))
-            self._file = self._part.open("wb")
+                    f.write(_csv([line for lines in self._own.values() for line in lines], header=True))
+            self._file = self._unfinished.open("wb")
             try:
                 self._write(_csv([], header=True))
             except OSError:
-                self._part.unlink()
+                self._unfinished.unlink()
                 with suppress(OSError):  # it would be written at last
                     self._file.close()
                 raise
@@ -155,7 +167,7 @@ class Table:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            # Of images that this run did not come to, or was not given.
+            # Those of images that this run did not come to, or was not given.
             for name in self._own:
                 if name not in self._added:
                     self._write(_csv(self.kept(Path(name))))
@@ -164,12 +176,12 @@ class Table:
                 self._file.close()
         if kind is None or self.done:
             self.begin()
-            os.replace(self._part, self.path)
+            os.replace(self._unfinished, self.path)
         else:
-            self._part.unlink()
+            self._unfinished.unlink()
 
     def begin(self) -> None:
-        """To be called before the first file of an image is written: an earlier table is no longer true then."""
+        """Prepare for the first file of an image, before it is written: an earlier table is no longer true then."""
         if self._begun:
             return
         self._begun = True
@@ -178,24 +190,24 @@ class Table:
         with replacing(described_by(self.path)) as f:
             f.write(json.dumps(self._made, indent=2).encode() + b"\n")
 
-    def add(self, rows: Sequence[Row], skipped: bool = False) -> None:
-        """Write all rows of an image, at once; `skipped` if they are earlier ones."""
+    def add(self, lines: Sequence[Line], skipped: bool = False) -> None:
+        """Write all lines of an image, at once; `skipped` if they are earlier ones."""
         self.begin()
-        self._write(_csv(rows))
-        self.done += len(rows)
+        self._write(_csv(lines))
+        self.done += len(lines)
         self.skipped += skipped
-        for row in rows:
-            self._added.add(row.input)
-            if row.status == "failed":
-                self.failed.append(f"{row.input}: {row.reason}")
-            elif row.reason:
-                self.warned.append(f"{row.input}: {row.reason}")
-            self.with_tumor += row.tumor_pixels not in ("", "0")
+        for line in lines:
+            self._added.add(line.input)
+            if line.status == "failed":
+                self.failed.append(f"{line.input}: {line.reason}")
+            elif line.reason:
+                self.warned.append(f"{line.input}: {line.reason}")
+            self.with_tumor += bool(line.tumor_pixels)
 
-    def kept(self, image: Path) -> list[Row]:
-        """The earlier rows of an image whose files are all there."""
-        rows = self.earlier.get(image.as_posix(), [])
-        return rows if rows and self._output.exist_for(image) else []
+    def kept(self, image: Path) -> list[Line]:
+        """Return the earlier lines of an image whose files are all there."""
+        lines = self.earlier.get(image.as_posix(), [])
+        return lines if lines and self._output.exist_for(image) else []
 
     def _write(self, text: bytes) -> None:
         with naming(self.path):
@@ -203,39 +215,42 @@ class Table:
             self._file.flush()
 
 
-def _earlier(output: Output, made: dict[str, Any], keep: bool) -> tuple[Rows, Rows]:
-    """Rows of all tables in the folder, and those of this prediction's own."""
-    every: Rows = {}
-    own: Rows = {}
+def _earlier(output: Output, made: dict[str, Any], keep: bool) -> tuple[Lines, Lines]:
+    """Read the lines of all tables in the folder, and those of this prediction's own."""
+    every: Lines = {}
+    own: Lines = {}
     for table in tables_in(output.folder):
         # Its own is written anew, unless it is to be kept. Others would stay, and speak of files that are no more.
         if table == output.table and not keep:
             continue
         differences = _differences(_read_made(table), made)
-        rows = _read(table) | _read(unfinished(table), torn=True) if keep or differences else {}
-        if rows and differences:
+        lines = _read(table) | _read(unfinished(table), torn=True) if keep or differences else {}
+        if lines and differences:
             raise UserError(
                 f"{table} was made {differences}. Use the same options, or give another --output"
                 + (", or predict anew without --skip-existing." if table == output.table else ", or remove the table.")
             )
-        every |= rows
+        every |= lines
         if table == output.table:
-            own = rows
-    return {name: rows for name, rows in every.items() if all(row.status == "ok" for row in rows)}, own
+            own = lines
+    return {name: lines for name, lines in every.items() if all(line.status == "ok" for line in lines)}, own
 
 
-def _read(path: Path, torn: bool = False) -> Rows:
-    """Rows of a table by image.
+def _read(path: Path, torn: bool = False) -> Lines:
+    """Read the lines of a table by image.
 
     Args:
+        path: a file that may be missing.
         torn: its process may have been killed while it wrote; the last image's are left out.
     """
-    by_image: Rows = {}
+    by_image: Lines = {}
     try:
         with path.open(encoding="utf-8", errors="surrogateescape", newline="") as f:
-            for row in csv.DictReader(f):
-                if list(row) == COLUMNS and None not in row.values():
-                    by_image.setdefault(row["input"], []).append(Row(**row))
+            for cells in csv.DictReader(f):
+                if list(cells) == list(_FORMATS) and None not in cells.values():
+                    with suppress(ValueError):  # a number that is none
+                        line = _parsed(cells)
+                        by_image.setdefault(line.input, []).append(line)
     except FileNotFoundError:
         return {}
     except csv.Error as e:
@@ -243,6 +258,14 @@ def _read(path: Path, torn: bool = False) -> Rows:
     if torn and by_image:
         by_image.popitem()
     return by_image
+
+
+def _parsed(cells: dict[str, str]) -> Line:
+    values: dict[str, Any] = dict(cells)
+    for name, format in _FORMATS.items():
+        if format:
+            values[name] = (int if format == "d" else float)(cells[name]) if cells[name] else None
+    return Line(**values)
 
 
 def _read_made(table: Path) -> dict[str, Any]:
@@ -254,7 +277,7 @@ def _read_made(table: Path) -> dict[str, Any]:
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> str:
-    """ "with threshold 0.5 instead of 0.4 and other networks"; empty where there are none."""
+    """Tell in what two ways differ: "with threshold 0.5 instead of 0.4 and other networks"; empty for equal ones."""
     if not before:
         return f"in a way that no {TABLE}.json beside it tells" if now else ""
     differ = [name for name in now if name in before and before[name] != now[name]]
@@ -265,11 +288,13 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> str:
     return f"with {' and '.join(told)}" if told else ""
 
 
-def _csv(rows: Sequence[Row], header: bool = False) -> bytes:
+def _csv(lines: Sequence[Line], header: bool = False) -> bytes:
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, list(_FORMATS), lineterminator="\n")
     if header:
         writer.writeheader()
-    writer.writerows(vars(row) for row in rows)
+    for line in lines:
+        cells = {name: value for name, value in vars(line).items() if value is not None}
+        writer.writerow({name: format(value, _FORMATS[name]) for name, value in cells.items()})
     # Names that are not UTF-8 are written as the bytes that they are.
     return text.getvalue().encode("utf-8", "surrogateescape")

@@ -162,3 +162,9 @@ def _cleaned(
 ) -> Bool[np.ndarray, "h w"]:
     kept = keep[labels]
     return np.asarray(ndimage.binary_fill_holes(kept)) if how.fill_holes else kept
+
+
+def erode(mask: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+    """Take away the pixels of a mask that have one of their four neighbours outside of the mask, or of the image."""
+    padded = np.pad(mask, 1)
+    return mask & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]

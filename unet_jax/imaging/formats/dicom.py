@@ -1,4 +1,4 @@
-"""Slices from DICOM files, by pydicom: of the extra `medical`, and imported when such a file is read."""
+"""Slices from DICOM files, by pydicom."""
 
 import math
 import zlib
@@ -6,24 +6,30 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydicom import dcmread
+from pydicom.errors import InvalidDicomError
+from pydicom.filereader import _read_file_meta_info, read_preamble
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.processing import apply_modality_lut
+from pydicom.pixels.utils import pixel_array
 
-from unet_jax.imaging.formats.medical import package, rescaled
+from unet_jax.imaging.formats.medical import rescaled
 from unet_jax.imaging.formats.untrusted import Clamped
-from unet_jax.imaging.scan import ImageError, Scan, Spacing, check_sides, one_line, spacing_of
+from unet_jax.imaging.scan import Reading, Refused, Slices, Spacing, check_sides, one_line, spacing_of
 
 MAX_BYTES = 2**29
-"""Of a file; a slice of the largest sides takes half of it."""
+"""Largest file, in bytes; a slice of the largest sides takes half of it."""
 MAX_INFLATED_BYTES = 2**28 + 2**20
-"""Of a file that is deflated as a whole, once it is unpacked: a slice of the largest sides, and what describes it."""
+"""Largest size of a file that is deflated as a whole, unpacked: a slice of the largest sides, and what describes it."""
 
-_HEADER = [
+_HEADER: list[Any] = [
     *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation"),
     *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
 ]
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 
 
-def read_dicom(path: Path) -> Scan:
+def open_slices(path: Path, reading: Reading) -> Slices:
     """Read a DICOM file of one grey slice in the units of its modality.
 
     The modality's lookup table, or its rescale slope and intercept, are applied. MONOCHROME1, where white is the
@@ -34,111 +40,96 @@ def read_dicom(path: Path) -> Scan:
         ImagerPixelSpacing.
 
     Raises:
-        ImageError: colour, several frames, a compression that no installed package decodes, or anything wrong with it.
-        OSError, MemoryError: as the system has it.
+        Refused: colour, several frames, or a compression that no installed package decodes.
+        Exception: nearly any, of a file that is damaged.
     """
-    pydicom = package("pydicom", path)
-    package("pydicom.pixels", path)
-    try:
-        return _read_dicom(pydicom, path)
-    except (ImageError, OSError, MemoryError):
-        raise
-    except pydicom.errors.InvalidDicomError as e:
-        raise ImageError(path, "is no DICOM file; expected DICM at its byte 128") from e
-    except Exception as e:
-        # A damaged file makes pydicom raise nearly anything: AttributeError, struct.error, EOFError, KeyError, ...
-        raise ImageError(path, f"cannot be decoded ({one_line(e)})") from e
-
-
-def _read_dicom(pydicom: Any, path: Path) -> Scan:
     with path.open("rb") as file:
-        return _read_open(pydicom, path, Clamped(file))
+        try:
+            return _read(path, Clamped(file))
+        except InvalidDicomError as e:
+            raise Refused("is no DICOM file; expected DICM at its byte 128") from e
 
 
-def _read_open(pydicom: Any, path: Path, file: Any) -> Scan:
+def _read(path: Path, file: Any) -> Slices:
     # First as little as tells whether the rest may be read.
     size = path.stat().st_size
-    syntax = _transfer_syntax(pydicom, path, file)
-    header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=_HEADER)
-    rows, columns = _check_header(path, header)
+    syntax = _transfer_syntax(file)
+    header = dcmread(file, stop_before_pixels=True, specific_tags=_HEADER)
+    rows, columns = _check_header(header)
     if size > MAX_BYTES:
-        raise ImageError(path, f"is {size} bytes long; expected at most {MAX_BYTES} for one slice")
+        raise Refused(f"is {size} bytes long; expected at most {MAX_BYTES} for one slice")
     compressed = getattr(syntax, "is_encapsulated", False)
     if compressed:
-        _check_decoder(pydicom, path, syntax)
+        _check_decoder(syntax)
 
     file.seek(0)
-    dataset = pydicom.dcmread(file)
+    dataset = dcmread(file)
     if "PixelData" not in dataset:
-        raise ImageError(path, "holds no pixels")
+        raise Refused("holds no pixels")
     expected = rows * columns * header.BitsAllocated // 8
     # A value of odd length is padded.
     if not compressed and len(dataset.PixelData) not in (expected, expected + expected % 2):
-        raise ImageError(path, f"holds {len(dataset.PixelData)} bytes of pixels; its header says {expected}")
+        raise Refused(f"holds {len(dataset.PixelData)} bytes of pixels; its header says {expected}")
     try:
-        stored = pydicom.pixels.pixel_array(dataset, raw=True)
+        stored = pixel_array(dataset, raw=True)
     except Exception as e:
         if compressed:
-            raise ImageError(path, f"cannot be decoded as {syntax.name} ({one_line(e)})") from e
+            raise Refused(f"cannot be decoded as {syntax.name} ({one_line(e)})") from e
         raise
-    return Scan(_modality_values(pydicom, path, dataset, stored), _dicom_spacing(dataset))
+    return Slices(_modality_values(dataset, stored), _spacing(dataset))
 
 
-def _transfer_syntax(pydicom: Any, path: Path, file: Any) -> Any:
-    """How the dataset is written, which the part before it says; the file is at its beginning before and after."""
-    pydicom.filereader.read_preamble(file, False)
+def _transfer_syntax(file: Any) -> Any:
+    """Read how the dataset is written from the part before it; the file is at its beginning before and after."""
+    read_preamble(file, False)
     # Of the two that do this the public one opens the file by itself.
-    syntax = pydicom.filereader._read_file_meta_info(file).get("TransferSyntaxUID")
+    syntax = _read_file_meta_info(file).get("TransferSyntaxUID")
     # pydicom unpacks what is deflated as a whole, up to 1,032 times as much, before it looks at the header.
     most = MAX_INFLATED_BYTES
     if syntax == _DEFLATED and len(zlib.decompressobj(-15).decompress(file.read(), most + 1)) > most:
-        raise ImageError(path, f"unpacks to over {most} bytes; expected at most those of one slice")
+        raise Refused(f"unpacks to over {most} bytes; expected at most those of one slice")
     file.seek(0)
     return syntax
 
 
-def _check_header(path: Path, header: Any) -> tuple[int, int]:
+def _check_header(header: Any) -> tuple[int, int]:
+    """Return rows and columns of one grey slice, or refuse what is none."""
     if header.get("Rows") is None or header.get("Columns") is None:
-        raise ImageError(path, "holds no picture")
+        raise Refused("holds no picture")
     rows, columns = int(header.Rows), int(header.Columns)
-    check_sides(path, (rows, columns))
+    check_sides((rows, columns))
     frames = int(header.get("NumberOfFrames") or 1)
     if frames > 1:
-        raise ImageError(
-            path, f"holds {frames} frames; expected one slice a file. Split it, or convert it to NIfTI (dcm2niix does)"
+        raise Refused(
+            f"holds {frames} frames; expected one slice a file. Split it, or convert it to NIfTI (dcm2niix does)"
         )
     kind = str(header.get("PhotometricInterpretation", "MONOCHROME2"))
     if int(header.get("SamplesPerPixel", 1)) != 1 or kind not in ("MONOCHROME1", "MONOCHROME2"):
-        raise ImageError(path, f"is in colour ({kind}); expected a grey slice, MONOCHROME1 or MONOCHROME2")
+        raise Refused(f"is in colour ({kind}); expected a grey slice, MONOCHROME1 or MONOCHROME2")
     if header.BitsAllocated not in (8, 16, 32):
-        raise ImageError(path, f"has {header.BitsAllocated} bits a pixel; expected 8, 16 or 32")
+        raise Refused(f"has {header.BitsAllocated} bits a pixel; expected 8, 16 or 32")
     # pydicom leaves out what old files keep in the bits above.
     bits = int(header.BitsStored)
     if not 1 <= bits <= header.BitsAllocated or int(header.get("HighBit", bits - 1)) != bits - 1:
-        raise ImageError(path, f"has values of {bits} bits up to bit {header.HighBit}; expected the lowest ones")
+        raise Refused(f"has values of {bits} bits up to bit {header.HighBit}; expected the lowest ones")
     return rows, columns
 
 
-def _check_decoder(pydicom: Any, path: Path, syntax: Any) -> None:
+def _check_decoder(syntax: Any) -> None:
     try:
-        available = pydicom.pixels.get_decoder(syntax).is_available
+        decoder = get_decoder(syntax)
     except NotImplementedError:
-        raise ImageError(path, f"is compressed as {syntax.name}, which pydicom does not know. Decompress it") from None
-    if available:
-        return
-    # Numbers 90 to 93 are JPEG 2000, from 201 on its successor; the others are JPEG and JPEG-LS.
-    number = syntax.rsplit(".", 1)[-1]
-    plugin = "pylibjpeg-openjpeg" if number in ("90", "91", "92", "93") or len(number) == 3 else "pylibjpeg-libjpeg"
-    raise ImageError(
-        path, f"is compressed as {syntax.name}, which takes another package: pip install pylibjpeg {plugin}"
-    )
+        raise Refused(f"is compressed as {syntax.name}, which pydicom does not know. Decompress it") from None
+    if not decoder.is_available:
+        packages = "; or ".join(decoder.missing_dependencies)
+        raise Refused(f"is compressed as {syntax.name}, which takes another package ({packages}). Install it")
 
 
-def _modality_values(pydicom: Any, path: Path, dataset: Any, stored: np.ndarray) -> np.ndarray:
+def _modality_values(dataset: Any, stored: np.ndarray) -> np.ndarray:
     inverted = dataset.get("PhotometricInterpretation") == "MONOCHROME1"
     if dataset.get("ModalityLUTSequence"):
         # In wide integers, because pydicom subtracts the table's first value in the type that it is given.
-        values = pydicom.pixels.apply_modality_lut(stored.astype(np.int64), dataset)
+        values = apply_modality_lut(stored.astype(np.int64), dataset)
         return np.iinfo(values.dtype).max - values if inverted else values
     if inverted:
         # The lowest value that the bits can hold becomes the highest.
@@ -146,7 +137,7 @@ def _modality_values(pydicom: Any, path: Path, dataset: Any, stored: np.ndarray)
         stored = np.subtract(ends, stored, dtype=stored.dtype)
     slope, intercept = (_number(dataset, n, d) for n, d in (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0)))
     if slope == 0 or not (math.isfinite(slope) and math.isfinite(intercept)):
-        raise ImageError(path, f"has a rescale slope of {slope:g} and intercept of {intercept:g}")
+        raise Refused(f"has a rescale slope of {slope:g} and intercept of {intercept:g}")
     return rescaled(stored, slope, intercept)
 
 
@@ -155,7 +146,7 @@ def _number(dataset: Any, name: str, default: float) -> float:
     return default if value is None else float(value)
 
 
-def _dicom_spacing(dataset: Any) -> Spacing | None:
+def _spacing(dataset: Any) -> Spacing | None:
     for name in ("PixelSpacing", "ImagerPixelSpacing"):
         try:
             y, x = (float(value) for value in dataset.get(name))

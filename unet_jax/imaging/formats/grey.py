@@ -1,4 +1,4 @@
-"""Colour to grey."""
+"""Conversion of colour to grey."""
 
 from collections.abc import Callable
 
@@ -10,14 +10,15 @@ BAND = 256
 
 
 def to_grey(height: int, band: Callable[[slice], Shaped[np.ndarray, "rows w channels"]]) -> Shaped[np.ndarray, "h w"]:
-    """A colour picture as grey: the channel itself where the three are equal everywhere, else the luma of BT.601.
+    """Turn a colour picture into grey: the channel itself where the three are equal everywhere, else BT.601's luma.
 
     Args:
-        height: of the picture.
-        band: gives these rows of it: red, green, blue, and what does not matter.
+        height: height of the picture.
+        band: gives these rows of the picture: red, green, blue, and what does not matter.
 
     Returns:
-        In the picture's own type, or luma in the smallest of float32 and float64 that holds every value of that.
+        The channel in the picture's own type, or luma in the smallest of float32 and float64 that holds every value of
+        that type.
     """
     bands = [slice(start, start + BAND) for start in range(0, height, BAND)]
     if all(_is_grey(band(rows)) for rows in bands):
@@ -26,7 +27,7 @@ def to_grey(height: int, band: Callable[[slice], Shaped[np.ndarray, "rows w chan
 
 
 def as_float(array: Shaped[np.ndarray, "*shape"]) -> Shaped[np.ndarray, "*shape"]:
-    """In the smallest of float32 and float64 that holds every value of the array's type."""
+    """Convert to the smallest of float32 and float64 that holds every value of the array's type."""
     return array.astype(np.result_type(array.dtype, np.float32), copy=False)
 
 

@@ -1,35 +1,33 @@
-"""Volumes from and to NIfTI files, by nibabel: of the extra `medical`, and imported when such a file is read."""
+"""Volumes from and to NIfTI files, by nibabel."""
 
 import gzip
 import math
-import struct
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 from jaxtyping import Shaped
+from nibabel.orientations import io_orientation
 
-from unet_jax.imaging.find import suffix_of
-from unet_jax.imaging.formats.medical import package, rescaled
+from unet_jax.imaging.formats.medical import rescaled
 from unet_jax.imaging.formats.untrusted import Clamped
-from unet_jax.imaging.scan import BAD_VALUES, MAX_VALUE, ImageError, check_sides, one_line, spacing_of
+from unet_jax.imaging.scan import BAD_VALUES, MAX_VALUE, Kind, Reading, Refused, Slices, check_sides, spacing_of
 from unet_jax.shared.files import replacing
 
 MAX_BYTES = 2**31
-"""Of a volume in memory."""
+"""Largest volume, in bytes of memory."""
 MAX_HEADER_BYTES = 2**24
-"""Of what stands before the voxels, extensions included."""
+"""Largest offset of the voxels, in bytes: the size of header and extensions."""
 MAX_REST_BYTES = 2**20
-"""Of what stands after the voxels."""
+"""Largest size of what follows the voxels, in bytes, not included."""
 MAX_DEFLATE_RATIO = 1032
-"""No deflated stream grows more: two bits stand for 258 bytes at best."""
+"""Largest growth of a deflated stream: two bits stand for 258 bytes at best."""
 
-_START = 176
-"""Bytes of a header that tell its version and, in both, where the voxels begin."""
 _GZIP_LEVEL = 1
 """A volume of a mask takes a hundredth of itself even so; of probabilities no level saves much."""
 _MILLIMETRES = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
-"""By the unit's code: unknown, metre, millimetre, micrometre."""
+"""Millimetres of a unit, by its code: unknown, metre, millimetre, micrometre."""
 _GEOMETRY = (
     *("pixdim", "xyzt_units", "sform_code", "srow_x", "srow_y", "srow_z", "qform_code"),
     *("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
@@ -37,59 +35,46 @@ _GEOMETRY = (
 """Fields of a header that say where its voxels are."""
 
 
-class Volume:
-    """A NIfTI volume as slices along one axis.
+class Volume(Slices):
+    """Slices of a NIfTI volume along the axis `axis`."""
 
-    Attributes:
-        shape: of a slice as stored: the two other axes of the volume in their order.
-        spacing: of a slice as stored.
-    """
-
-    def __init__(self, path: Path, image: Any, stored: Shaped[np.ndarray, "_ _ _"], axis: int, upright: bool):
-        self.path, self.axis = path, axis
-        self._stored, self._image = stored, image
-        self._slope, self._intercept = image.dataobj.slope, image.dataobj.inter
+    def __init__(self, image: Any, stored: Shaped[np.ndarray, "_ _ _"], axis: int, upright: bool):
+        self.axis, self.pixels, self._image, self._sides = axis, stored, image, stored.shape
         rows, columns = (i for i in range(3) if i != axis)
-        self.shape = stored.shape[rows], stored.shape[columns]
         scale = _MILLIMETRES.get(int(image.header["xyzt_units"]) & 7, 0.0)
         zooms = [*(float(z) * scale for z in image.header.get_zooms()), 0.0, 0.0][:3]
         self.spacing = spacing_of(zooms[rows], zooms[columns])
         self._transposed, self._flips = _turn(image.affine, rows, columns) if upright else (False, (1, 1))
 
     def __len__(self) -> int:
-        return self._stored.shape[self.axis]
-
-    def at(self, index: int) -> tuple[slice | int, ...]:
-        """What selects a slice in an array of the volume's three axes."""
-        return (*[slice(None)] * self.axis, index)
+        return self._sides[self.axis]
 
     def read(self, index: int) -> Shaped[np.ndarray, "h w"]:
-        """A slice for the network: intensities with the file's scaling applied, turned if it is to be upright."""
-        image = rescaled(self._stored[self.at(index)], self._slope, self._intercept)
+        """Return a slice for the network: the file's scaling applied, turned if it is to be upright."""
+        assert self.pixels is not None, "given up"
+        stored = self.pixels[(*[slice(None)] * self.axis, index)]
+        image = rescaled(stored, self._image.dataobj.slope, self._image.dataobj.inter)
         image = image.T if self._transposed else image
         return np.ascontiguousarray(image[:: self._flips[0], :: self._flips[1]])
 
     def back(self, image: Shaped[np.ndarray, "h w"]) -> Shaped[np.ndarray, "h2 w2"]:
-        """What belongs to the pixels of `read`, turned back to how the volume is stored."""
+        """Turn what belongs to the pixels of `read` as the volume is stored."""
         image = image[:: self._flips[0], :: self._flips[1]]
         return image.T if self._transposed else image
 
-    def empty(self, dtype: Any) -> Shaped[np.ndarray, "_ _ _"]:
-        """An array of the volume's three axes."""
-        # Slices are written one by one, and the file holds the first axis's neighbours side by side.
-        return np.zeros(self._stored.shape, dtype, order="F")
-
-    def write(self, path: Path, values: Shaped[np.ndarray, "_ _ _"]) -> None:
-        """Write values of the volume's voxels as `.nii.gz` in their dtype, with the volume's shape and affine.
+    def write(self, kind: Kind, path: Path, planes: list[Any]) -> None:
+        """Write values of the volume's voxels as `.nii.gz`, with the volume's shape and affine.
 
         Nothing else is taken over: descriptions and extensions may say whose volume it is.
-
-        Args:
-            path: where to; an existing file is replaced once the new one is whole.
-            values: as `empty` gives them.
         """
+        dtype = np.uint8 if kind == "mask" else np.float32
+        # The file holds the first axis's neighbours side by side.
+        values = np.empty(self._sides, dtype, order="F")
+        while planes:
+            index = len(planes) - 1
+            values[(*[slice(None)] * self.axis, index)] = planes.pop()
         old, header = self._image.header, type(self._image.header)()
-        header.set_data_dtype(values.dtype)
+        header.set_data_dtype(dtype)
         header.set_data_shape(self._image.shape)
         for name in _GEOMETRY:
             header[name] = old[name]
@@ -98,111 +83,97 @@ class Volume:
             image.to_stream(packed)
 
 
-def open_volume(path: Path, axis: int | None = None, upright: bool = False) -> Volume:
+def open_slices(path: Path, reading: Reading) -> Volume:
     """Read a NIfTI volume.
 
     Args:
         path: a `.nii` or `.nii.gz` of three axes, or of more where the others have a length of 1.
-        axis: along which to slice; default the one with the fewest slices, of equals the last.
-        upright: turn slices as radiologists look at them, by the file's affine: in axial ones anterior is up, in
-            coronal and sagittal ones superior; the patient's right is on the left, in sagittal ones anterior.
-            Else a slice is `volume[:, :, i]` (or `[:, i]`, `[i]`), its first axis the rows.
+        reading: `axis` is by default the one with the fewest slices, of equals the last. `upright` turns slices as
+            radiologists look at them, by the file's affine: in axial ones anterior is up, in coronal and sagittal ones
+            superior; the patient's right is on the left, in sagittal ones anterior. Else a slice is `volume[:, :, i]`
+            (or `[:, i]`, `[i]`), its first axis the rows.
 
     Raises:
-        ImageError: anything that keeps the file from being such a volume, whatever is wrong with it.
+        Refused: not one volume of real numbers, or one too large, or it does not tell which way is up.
+        Exception: nearly any, of a file that is damaged.
     """
-    nibabel = package("nibabel", path)
-    try:
-        return _open_volume(nibabel, path, axis, upright)
-    except ImageError:
-        raise
-    except MemoryError as e:
-        raise ImageError(path, "too large for this machine's memory") from e
-    except OSError as e:
-        raise ImageError(path, one_line(e.strerror or e)) from e
-    except Exception as e:
-        # A damaged file makes nibabel raise nearly anything: ImageFileError, HeaderDataError, zlib.error, EOFError, ...
-        raise ImageError(path, f"cannot be decoded ({one_line(e)})") from e
+    with _opened(path) as f:
+        image, sides, axis = _read_header(path, f, reading.axis)
+        stored = image.dataobj.get_unscaled().reshape(sides, order="F")
+        # What is packed has its checksum at the very end.
+        if _is_packed(path) and len(f.read(MAX_REST_BYTES)) == MAX_REST_BYTES:
+            raise Refused(f"goes on for {MAX_REST_BYTES} bytes and more after its voxels")
+    if reading.upright and image.header["sform_code"] == 0 and image.header["qform_code"] == 0:
+        raise Refused("does not tell how it lies, so its slices cannot be turned upright")
+    for extreme in (stored.min(), stored.max()):
+        if not abs(float(extreme) * image.dataobj.slope + image.dataobj.inter) < MAX_VALUE:
+            raise Refused(BAD_VALUES)
+    return Volume(image, stored, axis, reading.upright)
 
 
-def count_slices(path: Path, axis: int | None = None) -> int:
-    """How many slices `open_volume` finds, by the header alone; 1 where the header cannot be used."""
-    try:
-        with _opened(path) as f:
-            _, sides, axis = _read_header(package("nibabel", path), path, f, axis)
-            return sides[axis]
-    except Exception:
-        # As in `open_volume`, which will tell.
-        return 1
+def count_slices(path: Path, reading: Reading) -> int:
+    """Count the slices that `open_slices` finds, by the header alone."""
+    with _opened(path) as f:
+        _, sides, axis = _read_header(path, f, reading.axis)
+        return sides[axis]
+
+
+def _is_packed(path: Path) -> bool:
+    return path.suffix.lower() == ".gz"
 
 
 def _opened(path: Path) -> Any:
-    return gzip.open(path) if suffix_of(path) == ".nii.gz" else path.open("rb")
+    return gzip.open(path) if _is_packed(path) else path.open("rb")
 
 
-def _read_header(nibabel: Any, path: Path, f: Any, axis: int | None) -> tuple[Any, tuple[int, int, int], int]:
-    """The image, its voxels yet unread, their three sides, and the axis to slice along."""
-    kind = {348: nibabel.Nifti1Image, 540: nibabel.Nifti2Image}[_check_start(path, f.read(_START))]
+def _read_header(path: Path, f: Any, axis: int | None) -> tuple[Any, tuple[int, int, int], int]:
+    """Return the image, its voxels yet unread, their three sides, and the axis to slice along."""
+    kind = _kind(f.read(nibabel.Nifti2Header.sizeof_hdr))
     f.seek(0)
     # Not mapped into memory: a mapped file that somebody cuts short ends the process.
-    image = kind.from_file_map(kind.make_file_map({"image": Clamped(f, MAX_HEADER_BYTES)}), mmap=False)
+    image: Any = kind.from_file_map(kind.make_file_map({"image": Clamped(f, MAX_HEADER_BYTES)}), mmap=False)
     shape, dtype = image.shape, image.get_data_dtype()
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
-        raise ImageError(path, f"holds {dtype}; expected integers or real numbers of up to 64 bits")
+        raise Refused(f"holds {dtype}; expected integers or real numbers of up to 64 bits")
     if len(shape) < 2 or any(n != 1 for n in shape[3:]):
-        raise ImageError(path, f"has shape {shape}; expected one volume of three axes. Split it")
+        raise Refused(f"has shape {shape}; expected one volume of three axes. Split it")
     sides = (shape[0], shape[1], shape[2] if len(shape) > 2 else 1)
     if axis is None:
         axis = max(i for i in range(3) if sides[i] == min(sides))
-    check_sides(path, tuple(n for i, n in enumerate(sides) if i != axis))
+    check_sides(tuple(n for i, n in enumerate(sides) if i != axis))
     size = math.prod(sides) * dtype.itemsize
     if size > MAX_BYTES:
-        raise ImageError(path, f"takes {size} bytes; expected at most {MAX_BYTES}")
-    held = path.stat().st_size * (MAX_DEFLATE_RATIO if suffix_of(path) == ".nii.gz" else 1)
+        raise Refused(f"takes {size} bytes; expected at most {MAX_BYTES}")
+    held = path.stat().st_size * (MAX_DEFLATE_RATIO if _is_packed(path) else 1)
     if held < size:
-        raise ImageError(path, f"is too short for the {size} bytes of voxels that its header says")
+        raise Refused(f"is too short for the {size} bytes of voxels that its header says")
     return image, sides, axis
 
 
-def _open_volume(nibabel: Any, path: Path, axis: int | None, upright: bool) -> Volume:
-    with _opened(path) as f:
-        image, sides, axis = _read_header(nibabel, path, f, axis)
-        stored = image.dataobj.get_unscaled().reshape(sides, order="F")
-        # What is packed has its checksum at the very end.
-        if suffix_of(path) == ".nii.gz" and len(f.read(MAX_REST_BYTES)) == MAX_REST_BYTES:
-            raise ImageError(path, f"goes on for {MAX_REST_BYTES} bytes and more after its voxels")
-    if upright and image.header["sform_code"] == 0 and image.header["qform_code"] == 0:
-        raise ImageError(path, "does not tell how it lies, so its slices cannot be turned upright")
-    for extreme in (stored.min(), stored.max()):
-        if not abs(float(extreme) * image.dataobj.slope + image.dataobj.inter) < MAX_VALUE:
-            raise ImageError(path, BAD_VALUES)
-    return Volume(path, image, stored, axis, upright)
-
-
-def _check_start(path: Path, start: bytes) -> int:
-    """The length of the header, which tells the version: 348 or 540 bytes.
+def _kind(start: bytes) -> Any:
+    """Return nibabel's class for the version that a header is of.
 
     Refuses one whose extensions would fill the memory, since nibabel reads them with it.
     """
-    for order in "<>" if len(start) == _START else "":
-        (length,) = struct.unpack(f"{order}i", start[:4])
-        if length in (348, 540):
-            field, at = ("f", slice(108, 112)) if length == 348 else ("q", slice(168, 176))
-            (voxels,) = struct.unpack(f"{order}{field}", start[at])
+    for kind in (nibabel.Nifti1Image, nibabel.Nifti2Image):
+        block = start[: kind.header_class.sizeof_hdr]
+        if kind.header_class.may_contain_header(block):
+            voxels = float(kind.header_class(block, check=False)["vox_offset"])
             if not voxels <= MAX_HEADER_BYTES:
-                raise ImageError(path, f"has a header of {voxels:g} bytes; expected at most {MAX_HEADER_BYTES}")
-            return length
-    raise ImageError(path, "is no NIfTI file")
+                raise Refused(f"has a header of {voxels:g} bytes; expected at most {MAX_HEADER_BYTES}")
+            return kind
+    raise Refused("is no NIfTI file")
 
 
 def _turn(affine: Shaped[np.ndarray, "4 4"], rows: int, columns: int) -> tuple[bool, tuple[int, int]]:
-    """Whether rows and columns are exchanged, and then the steps (1 or -1) along them, to look at a slice upright.
+    """Tell how to look at a slice upright.
 
     Of the directions right, anterior and superior, numbered so, the higher-numbered one of a slice runs up and the
     other to the left, whatever the slice.
-    """
-    from nibabel.orientations import io_orientation
 
+    Returns:
+        True if rows and columns are exchanged; and then the steps (1 or -1) along them.
+    """
     orientation = io_orientation(affine)
     transposed = bool(orientation[rows, 0] < orientation[columns, 0])
     down, across = (columns, rows) if transposed else (rows, columns)

@@ -1,20 +1,36 @@
-"""`.npy` files of version 1.0 whose type and shape are known, read without trusting what they say of them."""
+"""`.npy` files, which must hold exactly the numbers that their headers say."""
 
 import io
 import math
-import os
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Shaped, UInt8
 
 from unet_jax.imaging.formats.grey import to_grey
 from unet_jax.imaging.formats.untrusted import Clamped
-from unet_jax.imaging.scan import ImageError, check_sides, one_line
+from unet_jax.imaging.scan import Reading, Refused, Slices, check_sides, one_line
 
 MAX_HEADER_BYTES = 2**16 + 10
+
+_Header = tuple[np.dtype, tuple[int, ...], Literal["C", "F"]]
+"""Type, shape, and order of the axes in memory."""
+
+
+def open_slices(path: Path, reading: Reading) -> Slices:
+    """Read a slice: (h, w), (h, w, 1), (h, w, 3) or (h, w, 4), integers or real numbers of up to 64 bits."""
+    with path.open("rb") as f:
+        dtype, shape, order = _read_header(f, path.stat().st_size)
+        if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 3, 4)):
+            raise Refused(f"has shape {shape}; expected (height, width), or that with 1, 3 or 4 channels")
+        check_sides(shape)
+        # Not mapped into memory: a mapped file that somebody cuts short ends the process.
+        array = np.fromfile(f, dtype).reshape(shape, order=order)
+    if array.ndim == 3:
+        array = array[..., 0] if shape[2] == 1 else to_grey(len(array), lambda rows: array[rows])
+    return Slices(array)
 
 
 def open_npy(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> Shaped[np.ndarray, "..."]:
@@ -25,12 +41,8 @@ def open_npy(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> Shaped[np.n
         OSError: as the system has it.
     """
     with path.open("rb") as f:
-        _check_header(f, dtype, shape)
-        start = f.tell()
-    length, size = path.stat().st_size - start, math.prod(shape) * dtype.itemsize
-    if length != size:
-        raise ValueError(f"{length} bytes of values; expected {size}")
-    return np.memmap(path, dtype, "r", start, shape)
+        _expect((dtype, shape, "C"), f, path.stat().st_size)
+        return np.memmap(f, dtype, "r", f.tell(), shape)
 
 
 def read_packed(archive: zipfile.ZipFile, number: int, height: int, width: int) -> UInt8[np.ndarray, "h bytes"]:
@@ -38,52 +50,44 @@ def read_packed(archive: zipfile.ZipFile, number: int, height: int, width: int) 
 
     Args:
         archive: opened for reading.
-        number: the slice's.
-        height, width: its own; a header that says otherwise costs no memory.
+        number: number of the slice.
+        height, width: sides of the slice; a header that says otherwise costs no memory.
 
     Raises:
         ValueError: not of this shape.
         Exception: nearly any, of an archive that is damaged.
     """
     member, shape = archive.getinfo(f"{number}.npy"), (height, math.ceil(width / 8))
-    size = math.prod(shape)
-    if member.file_size > size + MAX_HEADER_BYTES:
-        raise ValueError(f"{member.file_size} bytes; expected {size} and a header")
+    if member.file_size > math.prod(shape) + MAX_HEADER_BYTES:
+        raise ValueError(f"is {member.file_size} bytes long; expected {math.prod(shape)} and a header")
     content = io.BytesIO(archive.read(member))
-    _check_header(content, np.dtype(np.uint8), shape)
+    _expect((np.dtype(np.uint8), shape, "C"), content, len(content.getbuffer()))
     return np.frombuffer(content.read(), np.uint8).reshape(shape)
 
 
-def _check_header(file: Any, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+def _expect(wanted: _Header, file: Any, size: int) -> None:
     try:
-        version = np.lib.format.read_magic(file)
-        found = np.lib.format.read_array_header_1_0(file) if version == (1, 0) else None
-    except Exception as e:  # it is Python text, of which parsing raises nearly anything
-        raise ValueError(f"no header of an .npy file ({' '.join(str(e).split())})") from e
-    if found != (shape, False, dtype):
-        shown = f"version {version}" if found is None else f"{found[2]} {found[0]}"
-        raise ValueError(f"{shown}; expected {dtype} {shape}")
+        found = _read_header(file, size)
+    except Refused as e:
+        raise ValueError(str(e)) from e
+    if found != wanted:
+        columns_first = " by columns" if found[2] == "F" else ""
+        raise ValueError(f"{found[0]} {found[1]}{columns_first}; expected {wanted[0]} {wanted[1]}")
 
 
-def read_npy(path: Path) -> np.ndarray:
-    # The header says how much the file must hold, so it is checked before anything of that size is made.
-    with path.open("rb") as f:
-        try:
-            # Version 3 is for names of fields, which an array of numbers does not have.
-            read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-            shape, fortran, dtype = read_header[np.lib.format.read_magic(start := Clamped(f))](start)
-        except Exception as e:
-            # The header is Python text: besides ValueError, parsing it raises SyntaxError, TokenError, TypeError, ...
-            raise ImageError(path, f"is no .npy file of plain numbers ({one_line(e)})") from e
-        if dtype.kind not in "iuf" or dtype.itemsize > 8:
-            raise ImageError(path, f"holds {dtype}; expected integers or real numbers of up to 64 bits")
-        if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 3, 4)):
-            raise ImageError(path, f"has shape {shape}; expected (height, width), or that with 1, 3 or 4 channels")
-        check_sides(path, shape)
-        expected, size = f.tell() + int(np.prod(shape)) * dtype.itemsize, os.fstat(f.fileno()).st_size
-        if size != expected:
-            raise ImageError(path, f"is {size} bytes long; its header says {expected}")
-        array = np.fromfile(f, dtype).reshape(shape, order="F" if fortran else "C")
-    if array.ndim == 2:
-        return array
-    return array[..., 0] if shape[2] == 1 else to_grey(len(array), lambda rows: array[rows])
+def _read_header(file: Any, size: int) -> _Header:
+    """Read the header of a file of that many bytes, and stop before the values."""
+    # Version 3 is for names of fields, which an array of numbers does not have.
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    try:
+        clamped = Clamped(file, size)
+        shape, fortran, dtype = readers[np.lib.format.read_magic(clamped)](clamped)
+    except Exception as e:
+        # The header is Python text: besides ValueError, parsing it raises SyntaxError, TokenError, TypeError, ...
+        raise Refused(f"is no .npy file of plain numbers ({one_line(e)})") from e
+    if dtype.kind not in "iuf" or dtype.itemsize > 8:
+        raise Refused(f"holds {dtype}; expected integers or real numbers of up to 64 bits")
+    expected = file.tell() + math.prod(shape) * dtype.itemsize
+    if size != expected or min(shape, default=0) < 0:
+        raise Refused(f"is {size} bytes long; its header says {expected}")
+    return dtype, shape, "F" if fortran else "C"

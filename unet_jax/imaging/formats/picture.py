@@ -1,9 +1,8 @@
 """Slices from PNG, JPEG, TIFF and BMP files."""
 
-import contextlib
+import os
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,14 @@ import numpy as np
 from PIL import Image, ImageFile, TiffImagePlugin
 
 from unet_jax.imaging.formats.grey import to_grey
-from unet_jax.imaging.formats.untrusted import picture_damage
-from unet_jax.imaging.scan import MAX_SIDE, MIN_SIDE, ImageError, check_sides, one_line
+from unet_jax.imaging.scan import MAX_SIDE, MIN_SIDE, Reading, Refused, Slices, check_sides
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
+MAX_JPEG_SCANS = 50
+"""Largest number of scans of a JPEG; a progressive one has a dozen, and each goes over the whole picture."""
+
+_PNG_END = b"\0\0\0\0IEND\xae\x42\x60\x82"
+"""Length, name and checksum of the last chunk of every PNG."""
 
 _COLOUR_16 = re.compile(r"(RGB|RGBA|RGBa|RGBX|LA);16[LBN]")
 
@@ -34,38 +37,52 @@ _UNDO_ORIENTATION = {
 }
 
 
-def read_picture(path: Path) -> np.ndarray:
+def open_slices(path: Path, reading: Reading) -> Slices:
+    """Read a picture, which is recognised by its content."""
     try:
-        with _opened(path) as image:
-            if damage := picture_damage(path, str(image.format)):
-                raise ImageError(path, damage)
-            return _decode(path, image)
-    except (ImageError, MemoryError):
-        raise
+        # Given a name instead of a file, Pillow maps uncompressed TIFF into memory, and then takes the rows of a
+        # picture that is to be turned by 90 degrees for as long as its columns.
+        with path.open("rb") as f, Image.open(f, formats=FORMATS) as image:
+            if image.format == "PNG":
+                check_png(path)
+            if image.format == "JPEG":
+                check_jpeg(path)
+            return Slices(_decode(path, image))
     except Image.DecompressionBombError as e:
-        raise ImageError(path, f"has too many pixels; expected sides of {MIN_SIDE} to {MAX_SIDE}") from e
+        raise Refused(f"has too many pixels; expected sides of {MIN_SIDE} to {MAX_SIDE}") from e
     except Image.UnidentifiedImageError as e:
-        raise ImageError(path, "is no PNG, JPEG, TIFF or BMP picture, or one of an unknown kind") from e
-    except Exception as e:
-        # A damaged file makes Pillow raise nearly anything: OSError, SyntaxError, struct.error, KeyError, ...
-        raise ImageError(path, f"cannot be decoded ({one_line(e)})") from e
+        raise Refused("is no PNG, JPEG, TIFF or BMP picture, or one of an unknown kind") from e
 
 
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
-    # Given a name instead of a file, Pillow maps uncompressed TIFF into memory, and then takes the rows of a picture
-    # that is to be turned by 90 degrees for as long as its columns.
-    with path.open("rb") as f, Image.open(f, formats=FORMATS) as image:
-        yield image
+def check_png(path: Path) -> None:
+    """Verify the checksums, since Pillow does not look at those of pixels when it reads them."""
+    with path.open("rb") as f, Image.open(f, formats=["PNG"]) as image:
+        image.verify()
+        # It stops at the name of the last chunk, which is the same in every PNG.
+        f.seek(-8, os.SEEK_CUR)
+        if f.read(len(_PNG_END)) != _PNG_END:
+            raise Refused("is cut off or damaged at its end")
+
+
+def check_jpeg(path: Path) -> None:
+    """Refuse scans without end."""
+    scans, last = 0, b""
+    with path.open("rb") as f:
+        while piece := f.read(1 << 20):
+            # Wherever these bytes are, they start a scan: compressed data have a zero after each 255.
+            scans += (last + piece).count(b"\xff\xda")
+            last = piece[-1:]
+    if scans > MAX_JPEG_SCANS:
+        raise Refused(f"has {scans} scans; expected at most {MAX_JPEG_SCANS}")
 
 
 def _decode(path: Path, image: ImageFile.ImageFile) -> np.ndarray:
-    check_sides(path, image.size[::-1])
+    check_sides(image.size[::-1])
     # Counting them would go through them all.
     if getattr(image, "is_animated", False):
-        raise ImageError(path, "holds several pages; expected one slice a file")
+        raise Refused("holds several pages; expected one slice a file")
     if not image.tile:
-        raise ImageError(path, "holds no pixels")
+        raise Refused("holds no pixels")
     # Loading removes the orientation from the tags, so they are read first.
     tags: Any = dict(image.tag_v2) if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
     grey = image.mode in ("1", "L", "I", "F") or image.mode.startswith("I;16")
@@ -102,7 +119,7 @@ def _colour_pixels(path: Path, image: ImageFile.ImageFile, tags: Any) -> np.ndar
     if _COLOUR_16.fullmatch(mode) and tags.get(_PLANES, 1) == 1:
         return _colour_16(path, image, mode)
     if _first(tags, _BITS, 8) > 8:
-        raise ImageError(path, "has over 8 bits a colour in an unusual layout; save it as grey, or as .npy")
+        raise Refused("has over 8 bits a colour in an unusual layout; save it as grey, or as .npy")
     if image.mode in ("RGB", "RGBA", "RGBX"):
         colours = np.asarray(image)
     else:
@@ -120,7 +137,7 @@ def _colour_16(path: Path, image: ImageFile.ImageFile, raw_mode: str) -> np.ndar
     kind = kind.upper()
     if order == "N":
         order = "L" if sys.byteorder == "little" else "B"
-    with _opened(path) as again:
+    with path.open("rb") as f, Image.open(f, formats=FORMATS) as again:
         _set_raw_mode(image, f"{kind};16{order}")
         _set_raw_mode(again, f"{kind};16{'B' if order == 'L' else 'L'}")
         upper, lower = np.asarray(image)[..., :3], np.asarray(again)[..., :3]

@@ -1,16 +1,7 @@
-"""What a file's reader takes on trust, looked at before it does."""
+"""A file of which no more memory is asked for than it can fill."""
 
 import os
-import struct
-import zlib
-from pathlib import Path
 from typing import Any
-
-MAX_JPEG_SCANS = 50
-"""A progressive JPEG has a dozen; each goes over the whole picture, however little there is of it in the file."""
-
-_PNG_SIGNATURE_BYTES = 8
-_PIECE = 1 << 20
 
 
 class Clamped:
@@ -25,48 +16,8 @@ class Clamped:
         self._most = os.fstat(file.fileno()).st_size if most is None else most
 
     def read(self, size: int | None = -1) -> bytes:
+        """Read at most that many bytes; all there are, up to the limit, for -1 or None."""
         return self._file.read(self._most if size is None or size < 0 else min(size, self._most))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)
-
-
-def picture_damage(path: Path, format: str) -> str | None:
-    """What Pillow would not notice about a picture that it can open, or None.
-
-    Args:
-        path: the file.
-        format: what Pillow takes it for. A PNG is looked at for its checksums, which Pillow does not verify of pixels;
-            a JPEG for scans without end.
-    """
-    if format == "PNG":
-        return _png_damage(path)
-    if format == "JPEG" and (scans := _count(path, b"\xff\xda")) > MAX_JPEG_SCANS:
-        return f"has {scans} scans; expected at most {MAX_JPEG_SCANS}"
-    return None
-
-
-def _png_damage(path: Path) -> str | None:
-    with path.open("rb") as f:
-        f.seek(_PNG_SIGNATURE_BYTES)
-        while len(start := f.read(8)) == 8:
-            length, name = struct.unpack(">I4s", start)
-            checksum = zlib.crc32(name)
-            while length and (piece := f.read(min(length, _PIECE))):
-                checksum = zlib.crc32(piece, checksum)
-                length -= len(piece)
-            if f.read(4) != struct.pack(">I", checksum):
-                return f"is damaged: the checksum of its chunk {name.decode('latin-1')!r} is wrong"
-            if name == b"IEND":
-                return None
-    return "is cut off"
-
-
-def _count(path: Path, marker: bytes) -> int:
-    # Where it is in a JPEG, it is a marker: compressed data have a zero after each such first byte.
-    found, last = 0, b""
-    with path.open("rb") as f:
-        while piece := f.read(_PIECE):
-            found += (last + piece).count(marker)
-            last = piece[-len(marker) + 1 :]
-    return found

@@ -1,6 +1,5 @@
 """From a folder of images to one of masks: what is written, what is refused, what an end before its time leaves."""
 
-import threading
 from itertools import islice
 from pathlib import Path
 
@@ -9,7 +8,9 @@ import pytest
 from PIL import Image
 
 from unet_jax.config import UserError
-from unet_jax.imaging.read import read_image, read_scan
+from unet_jax.imaging import read
+from unet_jax.imaging import write as writing
+from unet_jax.imaging.read import read_image
 from unet_jax.inference import folder as prediction
 from unet_jax.shared import cli
 
@@ -30,7 +31,7 @@ class TestFolder:
         ):
             np.testing.assert_array_equal(read_image(tmp_path / f"out/{name}.png"), np.where(image > 200, 255, 0))
         shown = capsys.readouterr().out
-        assert "3 of 3 images predicted, 2 with tumor; threshold 0.5 (chosen on validation), checkpoint of step 7" in (
+        assert "3 of 3 images predicted, 2 with tumour; threshold 0.5 (chosen on validation), checkpoint of step 7" in (
             shown
         )
         assert str(tmp_path / "out") in shown
@@ -81,17 +82,18 @@ class TestFolder:
         assert job.files(tmp_path / "in/new/out") == ["a.png", "predictions.csv"]
 
     def test_options_reach_the_predictor(self, tmp_path, job, fake, capsys):
-        job.put("a.png", job.bright(2))
-        assert job.run("--threshold", "0.1", "--checkpoint", "12") == 0
-        assert fake.opened == ((Path("runs/a"),), "12", 0.1)
-        assert job.table()[0]["tumor_pixels"] == "340"
-        assert "threshold 0.1 (given by --threshold)" in capsys.readouterr().out
-
-    def test_why_the_threshold_is_the_default(self, tmp_path, job, fake, capsys):
         fake.threshold_note = "none was chosen on validation"
         job.put("a.png", job.bright(2))
         job.run()
         assert "threshold 0.5 (none was chosen on validation)" in capsys.readouterr().out
+        assert fake.opened == ((Path("runs/a"),), "best", None)
+        fake.threshold_note = None
+        more = ["--threshold", "0.1", "--checkpoint", "12", "--tta", "--postprocess"]
+        assert job.run("--workdir", "runs/b", "runs/c", *more) == 0
+        assert fake.opened == ((Path("runs/b"), Path("runs/c")), "12", 0.1)
+        assert fake.given == {"tta": True, "postprocess": True, "uncertainty": False, "dropout_samples": 16}
+        assert job.table()[0]["tumor_pixels"] == "340"
+        assert "threshold 0.1 (given by --threshold)" in capsys.readouterr().out
 
     def test_warnings_are_in_the_table_and_told_once(self, tmp_path, job, capsys):
         for i in range(3):
@@ -101,13 +103,6 @@ class TestFolder:
         errors = capsys.readouterr().err
         assert "warning: 0.png: dark" in errors and "likewise 1 more" in errors and "2.png" not in errors
 
-    def test_many_images_are_counted_in_lines(self, tmp_path, job, capsys):
-        for i in range(100):
-            job.put(f"{i}.npy", job.bright(1, 16, 16))
-        assert job.run() == 0
-        lines = capsys.readouterr().err.splitlines()
-        assert lines == [f"{n} of 100 slices" for n in range(10, 101, 10)]
-
     def test_names_that_are_not_utf_8(self, tmp_path, job):
         (tmp_path / "in").mkdir()
         name = b"caf\xe9.png".decode("utf-8", "surrogateescape")
@@ -116,30 +111,30 @@ class TestFolder:
         assert (tmp_path / "out" / name).exists()
         assert b"\ncaf\xe9.png,caf\xe9.png,ok," in (tmp_path / "out/predictions.csv").read_bytes()
 
-    def test_reading_is_ahead_by_a_bounded_number(self, tmp_path, job, fake, monkeypatch):
-        n, batch_size, lock, read = 120, 4, threading.Lock(), []
+    @pytest.mark.parametrize(
+        ("suffix", "n", "depth", "least", "most"),
+        [(".npy", 120, 1, 5, 4 + prediction.AHEAD + 1), (".nii", 9, 12, 1, 3)],
+    )
+    def test_reading_is_ahead_by_a_bounded_number(self, job, fake, monkeypatch, suffix, n, depth, least, most):
+        picture = job.bright(1, 16, 16)
         for i in range(n):
-            job.put(f"{i:03}.npy", job.bright(1, 16, 16))
-        most = 0
+            job.put(f"{i:03}{suffix}", picture if depth == 1 else np.stack([picture] * depth, axis=-1))
+        opened, ahead, plain, original = [], [], fake.stream, read.open
 
-        def counting(path):
-            with lock:
-                read.append(path)
-            return read_scan(path)
-
-        plain = fake.stream
+        def counting(*given):
+            opened.append(given)  # from several threads
+            return original(*given)
 
         def stream(self, images, batch_size):
-            nonlocal most
             for given, probs in enumerate(plain(self, images, batch_size)):
-                most = max(most, len(read) - given)
+                ahead.append(len(opened) - given // depth)
                 yield probs
 
-        monkeypatch.setattr(prediction, "read_scan", counting)
+        monkeypatch.setattr(read, "open", counting)
         monkeypatch.setattr(fake, "stream", stream)
-        assert job.run("--batch-size", str(batch_size)) == 0
-        assert len(read) == n
-        assert batch_size < most <= batch_size + prediction.AHEAD + 1
+        assert job.run("--batch-size", "4") == 0
+        assert len(opened) == n
+        assert least <= max(ahead) <= most
 
 
 class TestRefused:
@@ -207,11 +202,6 @@ class TestRefused:
         (tmp_path / "out").write_text("")
         with pytest.raises(UserError, match="is a file"):
             job.run()
-
-    def test_batch_size(self, tmp_path, job):
-        job.put("a.png", job.bright(1))
-        with pytest.raises(UserError, match="--batch-size is 0"):
-            job.run("--batch-size", "0")
 
     def test_input(self, tmp_path, job):
         with pytest.raises(UserError, match="does not exist"):
@@ -298,8 +288,8 @@ class TestBroken:
                 raise OSError(28, "No space left on device")
             write_mask(path, mask)
 
-        write_mask = prediction.write_mask
-        monkeypatch.setattr(prediction, "write_mask", full)
+        write_mask = writing.write_mask
+        monkeypatch.setattr(writing, "write_mask", full)
         for i in range(6):
             job.put(f"{i}.png", job.bright(i))
         with pytest.raises(OSError, match="No space"):

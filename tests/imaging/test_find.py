@@ -1,13 +1,14 @@
+"""Image files of a folder and its subfolders."""
+
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.helpers.images import RAMP, dicom_file
 from unet_jax.config import UserError
-from unet_jax.imaging.display import to_display
-from unet_jax.imaging.find import IMAGE_SUFFIXES, find_images, stem_of, suffix_of
-
-RAMP = np.arange(20 * 17).reshape(20, 17)
+from unet_jax.imaging.find import find_images
+from unet_jax.imaging.read import suffix_of, suffixes
 
 
 class TestFind:
@@ -40,9 +41,9 @@ class TestFind:
         assert find_images(tmp_path) == [Path("a.png")]
 
     def test_every_suffix(self, tmp_path):
-        for suffix in IMAGE_SUFFIXES:
+        for suffix in suffixes():
             (tmp_path / f"a{suffix}").touch()
-        assert {suffix_of(p) for p in find_images(tmp_path)} == set(IMAGE_SUFFIXES)
+        assert {suffix_of(p) for p in find_images(tmp_path)} == set(suffixes())
 
     @pytest.mark.parametrize(
         ("name", "message"),
@@ -60,40 +61,11 @@ class TestFind:
         with pytest.raises(UserError, match=message):
             find_images(tmp_path / name)
 
-
-@pytest.mark.parametrize(
-    ("name", "suffix", "stem"),
-    [
-        ("a.png", ".png", "a"),
-        ("a.b.PNG", ".png", "a.b"),
-        ("a.nii", ".nii", "a"),
-        ("a.NII.GZ", ".nii.gz", "a"),
-        ("a.gz", "", "a.gz"),
-        ("1.2.840.5", "", "1.2.840.5"),
-        ("IM1", "", "IM1"),
-        (".png", "", ".png"),
-    ],
-)
-def test_suffix_and_stem(name, suffix, stem):
-    assert (suffix_of(Path("p/q.png") / name), stem_of(Path("p/q.png") / name)) == (suffix, stem)
-
-
-class TestDisplay:
-    def test_percentiles_become_black_and_white(self):
-        image = np.arange(10201).reshape(101, 101)  # 1st percentile 102, 99th 10098
-        shown = to_display(image)
-        assert shown.dtype == np.uint8
-        for value, grey in ((0, 0), (102, 0), (5100, 128), (10098, 255), (10200, 255), (2601, 64)):
-            assert shown.flat[value] == grey  # round((value - 102) / 9996 * 255)
-
-    def test_constant_is_black(self):
-        assert not to_display(np.full((16, 16), 7.5)).any()
-
-    def test_few_bright_pixels_are_seen(self):
-        image = np.zeros((32, 32), np.int16)
-        image[3, 4] = 900
-        assert to_display(image)[3, 4] == 255
-
-    def test_large_offsets_keep_their_contrast(self):
-        image = (RAMP + 2**31).astype(np.uint32)
-        np.testing.assert_array_equal(to_display(image), to_display(RAMP.astype(np.uint16)))
+    def test_dicom_without_a_suffix_in_a_folder(self, tmp_path):
+        image = RAMP.astype(np.uint16)
+        (tmp_path / "s").mkdir()
+        for name in ("s/IM1", "s/1.2.840.5", "a.dcm", "s/DICOMDIR", "s/notes.txt"):
+            dicom_file(tmp_path / name, image)
+        (tmp_path / "s/README").write_text("no picture")
+        (tmp_path / "s/short").write_text("")
+        assert [p.as_posix() for p in find_images(tmp_path)] == ["a.dcm", "s/1.2.840.5", "s/IM1"]

@@ -2,11 +2,10 @@
 
 import nibabel as nib
 import numpy as np
-import pydicom
 import pytest
 from PIL import Image
-from pydicom.dataset import Dataset, FileMetaDataset
 
+from tests.helpers.images import dicom_file
 from unet_jax.data.raw import find_slices
 from unet_jax.imaging.formats.mat import read_slice
 from unet_jax.predict import main
@@ -22,27 +21,13 @@ def run(trained, source, out, *more):
     assert main([*argv, "--probabilities", "--threshold", "0.5"]) == 0
 
 
-def save_dicom(path, image):
-    data = Dataset()
-    data.file_meta = FileMetaDataset()
-    data.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
-    data.SOPClassUID, data.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.4", "1.2.3"
-    data.Rows, data.Columns = image.shape
-    data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
-    data.BitsAllocated = data.BitsStored = 16
-    data.HighBit, data.PixelRepresentation = 15, 1
-    data.RescaleSlope, data.RescaleIntercept = 1, -1000
-    data.PixelData = (image + 1000).astype("<i2").tobytes()
-    data.save_as(path, enforce_file_format=True)
-
-
 def test_dicom_volume_and_npy_give_the_same(trained, slices, tmp_path):
     source, out = tmp_path / "in", tmp_path / "out"
     source.mkdir()
     volume = np.stack(slices, axis=-1)
     for i, image in enumerate(slices):
         np.save(source / f"n{i}.npy", image)
-        save_dicom(source / f"d{i}", image)
+        dicom_file(source / f"d{i}", image + np.int16(1000), RescaleSlope=1, RescaleIntercept=-1000)
     for axis in range(3):
         nib.save(nib.Nifti1Image(np.moveaxis(volume, -1, axis), np.eye(4)), source / f"v{axis}.nii.gz")
     run(trained, source, out, "--tta", "--uncertainty", "--dropout-samples", "3")

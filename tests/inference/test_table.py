@@ -67,16 +67,10 @@ def test_uncertainty_is_a_picture_of_the_spread(job, fake):
         np.testing.assert_array_equal(picture, np.where(image == 204, 102, np.where(image == 51, 26, 0)))
 
 
-def test_options_reach_the_predictor(job, fake):
-    job.put("a.png", job.bright(1))
-    assert job.run("--workdir", "runs/b", "runs/c", "--tta", "--postprocess") == 0
-    assert [str(path) for path in fake.opened[0]] == ["runs/b", "runs/c"]
-    assert fake.given == {"tta": True, "postprocess": True, "uncertainty": False, "dropout_samples": 16}
-
-
 @pytest.mark.parametrize(
     ("more", "reason"),
     [
+        (["--batch-size", "0"], "--batch-size is 0"),
         (["--spacing", "0"], "--spacing is 0.0"),
         (["--spacing", "nan"], "--spacing is nan"),
         (["--num-parts", "0"], "--num-parts is 0"),
@@ -98,4 +92,4 @@ def test_a_bar_on_a_terminal(job, monkeypatch, capsys):
         job.put(f"{i}.png", job.bright(1))
     assert job.run() == 0
     errors = capsys.readouterr().err
-    assert "5/5" in errors and "slice/s" in errors
+    assert "predict" in errors and "/5" in errors and "slice/s" in errors

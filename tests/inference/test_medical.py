@@ -6,49 +6,15 @@ from importlib.util import find_spec
 
 import nibabel as nib
 import numpy as np
-import pydicom
 import pytest
 from PIL import Image
-from pydicom.dataset import Dataset, FileMetaDataset
 
+from tests.helpers.images import dicom_file
+from tests.helpers.prediction import AFFINE
 from unet_jax.config import UserError
-from unet_jax.inference import folder as prediction
 from unet_jax.shared import cli
 
 pytestmark = pytest.mark.usefixtures("fake")
-
-AFFINE = np.diag([0.5, 2, 3, 1.0])
-
-
-@pytest.fixture
-def put_dicom(job):
-    def put(name, image, **changes):
-        data = Dataset()
-        data.file_meta = FileMetaDataset()
-        data.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
-        data.SOPClassUID, data.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.4", "1.2.3"
-        data.Rows, data.Columns = image.shape
-        data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
-        data.BitsAllocated = data.BitsStored = 8 * image.dtype.itemsize
-        data.HighBit, data.PixelRepresentation = data.BitsStored - 1, 0
-        data.PixelData = image.tobytes()
-        for element, value in changes.items():
-            setattr(data, element, value)
-        path = job.source / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        data.save_as(path, enforce_file_format=True)
-
-    return put
-
-
-@pytest.fixture
-def put_volume(job):
-    def put(name, values):
-        path = job.source / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        nib.save(nib.Nifti1Image(values, AFFINE), path)
-
-    return put
 
 
 def stack(job, *rows):
@@ -56,15 +22,15 @@ def stack(job, *rows):
     return np.stack([job.bright(n) for n in rows], axis=-1)
 
 
-def read(job, name):
+def written(job, name):
     image = nib.load(job.out / name)
     return np.asarray(image.dataobj)
 
 
 class TestDicom:
-    def test_its_spacing_gives_areas(self, job, put_dicom):
-        put_dicom("s/IM1", job.bright(3), PixelSpacing=[0.5, 0.25])
-        put_dicom("s/1.2.3", job.bright(2))
+    def test_its_spacing_gives_areas(self, job):
+        dicom_file(job.source / "s/IM1", job.bright(3), PixelSpacing=[0.5, 0.25])
+        dicom_file(job.source / "s/1.2.3", job.bright(2))
         job.put("a.png", job.bright(1))
         assert job.run("--spacing", "2") == 0
         assert job.files() == ["a.png", "predictions.csv", "s/1.2.3.png", "s/IM1.png"]
@@ -74,8 +40,8 @@ class TestDicom:
         assert [(row["spacing_y"], row["spacing_x"]) for row in rows] == [("2", "2"), ("2", "2"), ("0.5", "0.25")]
         assert [row["tumor_mm2"] for row in rows] == ["68.00", "136.00", "6.38"]  # 17 * 4, 34 * 4, 51 / 8 = 6.375
 
-    def test_a_bad_one_is_named(self, job, put_dicom, capsys):
-        put_dicom("a.dcm", job.bright(3), NumberOfFrames=2)
+    def test_a_bad_one_is_named(self, job, capsys):
+        dicom_file(job.source / "a.dcm", job.bright(3), NumberOfFrames=2)
         job.put("b.png", job.bright(1))
         assert job.run() == cli.EXIT_USAGE
         assert "a.dcm: holds 2 frames; expected one slice a file" in capsys.readouterr().err
@@ -84,10 +50,10 @@ class TestDicom:
 
 class TestVolume:
     @pytest.mark.parametrize("batch_size", ["1", "2", "16"])
-    def test_one_mask_and_a_row_a_slice(self, job, put_volume, batch_size, capsys):
-        put_volume("p/a.nii", stack(job, 3, 0, 5))
+    def test_one_mask_and_a_row_a_slice(self, job, batch_size, capsys):
+        job.put("p/a.nii", stack(job, 3, 0, 5))
         job.put("b.png", job.bright(1))
-        put_volume("p/c.nii.gz", stack(job, 0, 4))
+        job.put("p/c.nii.gz", stack(job, 0, 4))
         assert job.run("--batch-size", batch_size) == 0
         assert job.files() == ["b.png", "p/a.nii.gz", "p/c.nii.gz", "predictions.csv"]
         for name, rows in (("a", (3, 0, 5)), ("c", (0, 4))):
@@ -106,20 +72,20 @@ class TestVolume:
             ("20", "17", "0.00"),
             ("20", "17", "85.00"),
         ]
-        assert "6 of 6 images predicted, 4 with tumor" in capsys.readouterr().out
+        assert "6 of 6 images predicted, 4 with tumour" in capsys.readouterr().out
 
     @pytest.mark.parametrize(("axis", "order"), [(0, (2, 0, 1)), (1, (0, 2, 1)), (2, (0, 1, 2))])
-    def test_axis(self, job, put_volume, axis, order):
+    def test_axis(self, job, axis, order):
         values = np.transpose(stack(job, *range(16)), order)
-        put_volume("a.nii", values)
+        job.put("a.nii", values)
         assert job.run("--axis", str(axis), "--threshold", "0.6") == 0
-        np.testing.assert_array_equal(read(job, "a.nii.gz"), values > 200)
+        np.testing.assert_array_equal(written(job, "a.nii.gz"), values > 200)
         assert [row["bbox_height"] for row in job.table()] == ["", *map(str, range(1, 16))]
 
-    def test_upright_for_the_network_and_back_as_stored(self, job, put_volume, fake, monkeypatch):
+    def test_upright_for_the_network_and_back_as_stored(self, job, fake, monkeypatch):
         values = stack(job, 3, 0, 5)
         values[7, 11, 2] = 255
-        put_volume("a.nii", values)
+        job.put("a.nii", values)
         seen, plain = [], fake.stream
 
         def stream(self, images, batch_size):
@@ -134,17 +100,17 @@ class TestVolume:
         assert job.run("--upright", "--probabilities", "--overlays", "--uncertainty") == 0
         # The affine's axes run right, anterior and superior.
         np.testing.assert_array_equal(seen[2], values[::-1, ::-1, 2].T)
-        np.testing.assert_array_equal(read(job, "a.nii.gz"), values > 200)
-        np.testing.assert_allclose(read(job, "a.probs.nii.gz"), values / np.float32(255))
-        np.testing.assert_allclose(read(job, "a.uncertainty.nii.gz"), values / np.float32(1020))
+        np.testing.assert_array_equal(written(job, "a.nii.gz"), values > 200)
+        np.testing.assert_allclose(written(job, "a.probs.nii.gz"), values / np.float32(255))
+        np.testing.assert_allclose(written(job, "a.uncertainty.nii.gz"), values / np.float32(1020))
         row = job.table()[2]
         assert [row[f"bbox_{name}"] for name in ("x", "y", "width", "height")] == ["0", "0", "17", "8"]
         overlay = np.asarray(Image.open(job.out / "a.overlay/2.png"))
         assert overlay.shape == (17, 20, 3)
         assert (overlay[17 - 1 - 11, 20 - 1 - 7] == (230, 159, 0)).all()
 
-    def test_everything_wanted(self, job, put_volume):
-        put_volume("a.nii.gz", stack(job, *[2] * 12))
+    def test_everything_wanted(self, job):
+        job.put("a.nii.gz", stack(job, *[2] * 12))
         assert job.run("--probabilities", "--overlays", "--uncertainty") == 0
         names = [f"a.overlay/{i:02}.png" for i in range(12)]
         assert job.files() == ["a.nii.gz", *names, "a.probs.nii.gz", "a.uncertainty.nii.gz", "predictions.csv"]
@@ -153,8 +119,8 @@ class TestVolume:
             assert image.get_data_dtype() == np.float32 and image.shape == (20, 17, 12)
             np.testing.assert_allclose(np.asarray(image.dataobj), stack(job, *[2] * 12) / np.float32(255 * part))
 
-    def test_overlays_of_fewer_slices_leave_none_of_the_others(self, job, put_volume):
-        put_volume("a.nii", stack(job, *[2] * 16))
+    def test_overlays_of_fewer_slices_leave_none_of_the_others(self, job):
+        job.put("a.nii", stack(job, *[2] * 16))
         assert job.run("--overlays", "--axis", "0") == 0
         (job.out / "a.overlay/note.txt").write_text("mine")
         assert job.run("--overlays", "--axis", "2") == 0
@@ -165,10 +131,10 @@ class TestVolume:
             "predictions.csv",
         ]
 
-    def test_a_bad_one_among_others(self, job, put_volume, capsys):
-        put_volume("a.nii", stack(job, 1, 2))
-        put_volume("b.nii", np.zeros((20, 17, 2, 3), np.uint8))
-        put_volume("c.nii", stack(job, 3))
+    def test_a_bad_one_among_others(self, job, capsys):
+        job.put("a.nii", stack(job, 1, 2))
+        job.put("b.nii", np.zeros((20, 17, 2, 3), np.uint8))
+        job.put("c.nii", stack(job, 3))
         assert job.run("--batch-size", "2") == cli.EXIT_USAGE
         assert [(row["input"], row["status"]) for row in job.table()] == [
             ("a.nii", "ok"),
@@ -178,9 +144,9 @@ class TestVolume:
         ]
         assert "b.nii: has shape (20, 17, 2, 3); expected one volume" in capsys.readouterr().err
 
-    def test_names_that_would_clash(self, job, put_volume):
-        put_volume("a.nii", stack(job, 1))
-        put_volume("a.nii.gz", stack(job, 1))
+    def test_names_that_would_clash(self, job):
+        job.put("a.nii", stack(job, 1))
+        job.put("a.nii.gz", stack(job, 1))
         with pytest.raises(UserError, match="would both write"):
             job.run()
         (job.source / "a.nii.gz").unlink()
@@ -190,9 +156,9 @@ class TestVolume:
         with pytest.raises(UserError, match="Rename the folder"):
             job.run("--overlays")
 
-    def test_skip_existing(self, job, put_volume, capsys):
-        put_volume("a.nii", stack(job, 1, 2, 3))
-        put_volume("b.nii", stack(job, 4, 5))
+    def test_skip_existing(self, job, capsys):
+        job.put("a.nii", stack(job, 1, 2, 3))
+        job.put("b.nii", stack(job, 4, 5))
         assert job.run("--overlays") == 0
         before = {name: (job.out / name).read_bytes() for name in job.files()}
         # Killed amid the rows of b.nii.
@@ -205,9 +171,9 @@ class TestVolume:
         with pytest.raises(UserError, match="with axis None instead of 2"):
             job.run("--skip-existing", "--axis", "2")
 
-    def test_an_interruption_leaves_no_half_volume(self, job, put_volume, fake, monkeypatch):
-        put_volume("a.nii", stack(job, 1, 2))
-        put_volume("b.nii", stack(job, 3, 4, 5))
+    def test_an_interruption_leaves_no_half_volume(self, job, fake, monkeypatch):
+        job.put("a.nii", stack(job, 1, 2))
+        job.put("b.nii", stack(job, 3, 4, 5))
         plain = fake.stream
 
         def stream(self, images, batch_size):
@@ -221,31 +187,12 @@ class TestVolume:
         assert [row["input"] for row in job.table()] == ["a.nii", "a.nii"]
         assert job.files() == ["a.nii.gz", "predictions.csv"]
 
-    def test_few_volumes_are_in_memory(self, job, put_volume, fake, monkeypatch):
-        for i in range(9):
-            put_volume(f"{i}.nii", stack(job, *[1] * 12))
-        opened, plain, ahead = [], fake.stream, []
-
-        def open_volume(path, *options):
-            opened.append(path)
-            return original(path, *options)
-
-        def stream(self, images, batch_size):
-            for given, predicted in enumerate(plain(self, images, batch_size)):
-                ahead.append(len(opened) - given // 12)
-                yield predicted
-
-        original = prediction.open_volume
-        monkeypatch.setattr(prediction, "open_volume", open_volume)
-        monkeypatch.setattr(fake, "stream", stream)
-        assert job.run("--batch-size", "4") == 0
-        assert len(opened) == 9 and max(ahead) <= 3
-
-    def test_progress_counts_slices(self, job, put_volume, capsys):
-        put_volume("a.nii", np.repeat(stack(job, 1), 99, axis=2))
+    def test_progress_counts_slices(self, job, capsys):
+        job.put("a.nii", np.repeat(stack(job, 1), 99, axis=2))
         job.put("b.png", job.bright(1))
         assert job.run("--axis", "2") == 0
-        assert capsys.readouterr().err.splitlines() == [f"{n} of 100 slices" for n in range(10, 101, 10)]
+        lines = capsys.readouterr().err.splitlines()
+        assert [line.split(",")[0] for line in lines] == [f"predict: {n}/100 slices" for n in range(10, 101, 10)]
 
 
 class TestPackages:
@@ -267,21 +214,19 @@ class TestPackages:
         job.put("b.png", job.bright(1))
         assert job.run() == 0
 
-    def test_they_are_not_imported_before_such_a_file_is_read(self, job, put_dicom):
+    def test_they_are_not_imported_before_such_a_file_is_read(self, job):
         assert find_spec("pydicom") and find_spec("nibabel")
         job.put("b.png", job.bright(1))
-        put_dicom("a.dcm", job.bright(1))
+        dicom_file(job.source / "a.dcm", job.bright(1))
         code = (
             "import sys, pathlib\n"
-            "from unet_jax.inference import folder as _, output, table\n"
-            "from unet_jax.imaging import find, read\nfrom unet_jax.imaging.formats import dicom, medical, nifti\n"
-            "folder = pathlib.Path(sys.argv[1])\n"
-            "images = find.find_images(folder)\n"
-            "medical.check_packages(images)\n"
-            "read.read_scan(folder / 'b.png')\n"
-            "print([m in sys.modules for m in ('pydicom', 'nibabel')])\n"
-            "read.read_scan(folder / 'a.dcm')\n"
-            "print([m in sys.modules for m in ('pydicom', 'nibabel')])\n"
+            "from unet_jax.inference import folder, output, table\n"
+            "from unet_jax.imaging import find, read\n"
+            "source = pathlib.Path(sys.argv[1])\n"
+            "read.check_packages(find.find_images(source))\n"
+            "for name in ('b.png', 'a.dcm'):\n"
+            "    read.open(source / name)\n"
+            "    print([m in sys.modules for m in ('pydicom', 'nibabel')])\n"
         )
         done = subprocess.run(
             [sys.executable, "-c", code, str(job.source)], capture_output=True, text=True, check=True, timeout=120

@@ -122,7 +122,7 @@ def test_a_slice_that_is_not_square_is_padded_in_the_middle_with_its_background(
 
 @pytest.mark.parametrize("shape", [(64, 64), (64, 40), (33, 64), (100, 37), (24, 20)])
 def test_from_network_undoes_the_geometry(shape):
-    """What is linear stays so, away from the edges: coordinates come back as they went, to a small part of a pixel.
+    """Linear images stay linear away from the edges: coordinates come back as they went, to a small part of a pixel.
 
     They would be off by half a pixel under another convention for where pixels stand. At odd factors the area average
     of a staircase is not quite linear.

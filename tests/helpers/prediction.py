@@ -1,39 +1,39 @@
-"""A predictor without a network, and a folder to predict."""
+"""A predictor without a network, and folders to predict from and to."""
 
 import csv
 from itertools import islice
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
-import pytest
 from PIL import Image
 
 from unet_jax.inference.predictor import Predictor, Probabilities
 from unet_jax.predict import main
+
+AFFINE = np.diag([0.5, 2, 3, 1.0])
+"""Affine of all volumes."""
 
 
 class FakePredictor(Predictor):
     """Takes brightness for probability and a quarter of it for the spread, a batch at a time."""
 
     threshold, threshold_note, name = 0.5, None, "checkpoint of step 7"
+    uncertainty, dropout_samples = False, 16
     opened: tuple | None = None
     given: dict | None = None
-    uncertainty, samples = False, 16
 
-    def __init__(self):
-        pass
+    def __init__(self, **own):
+        vars(self).update(own)  # a predictor is frozen
 
     @classmethod
     def open(cls, workdirs, *, checkpoint="best", threshold=None, **given):
         cls.opened, cls.given = (workdirs, checkpoint, threshold), given
-        fake = cls()
-        fake.samples = given["dropout_samples"]
-        own = {"threshold": cls.threshold if threshold is None else threshold, "uncertainty": given["uncertainty"]}
-        vars(fake).update(own)  # a predictor is frozen
-        return fake
+        own = {name: given[name] for name in ("uncertainty", "dropout_samples")}
+        return cls(threshold=cls.threshold if threshold is None else threshold, **own)
 
     def describe(self):
-        samples = self.samples if self.uncertainty else None
+        samples = self.dropout_samples if self.uncertainty else None
         return {"networks": [7], "threshold": self.threshold, "dropout_samples": samples}
 
     def warn_about(self, image):
@@ -47,17 +47,6 @@ class FakePredictor(Predictor):
         while batch := [image.astype(np.float32) / 255 for image in islice(images, batch_size)]:
             for probs in batch:
                 yield Probabilities(probs, probs / 4 if self.uncertainty else None)
-
-
-@pytest.fixture
-def fake(monkeypatch):
-    """The class that `unet_jax.predict` finds in place of Predictor."""
-
-    class Fake(FakePredictor):
-        pass
-
-    monkeypatch.setattr("unet_jax.runs.networks.open_predictor", lambda *given, **named: Fake.open(*given, **named))
-    return Fake
 
 
 def bright(rows: int, h: int = 20, w: int = 17) -> np.ndarray:
@@ -80,6 +69,8 @@ class Job:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".npy":
             np.save(path, image)
+        elif path.suffix in (".nii", ".gz"):
+            nib.save(nib.Nifti1Image(image, AFFINE), path)
         else:
             Image.fromarray(image).save(path)
         return path
@@ -97,8 +88,3 @@ class Job:
         folder = folder or self.out
         names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
         return [name for name in names if name != "predictions.json"]
-
-
-@pytest.fixture
-def job(tmp_path):
-    return Job(tmp_path)

@@ -8,6 +8,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
+from tests.helpers import prediction
 from unet_jax.config import UserError
 from unet_jax.imaging.read import read_image
 
@@ -49,7 +50,7 @@ class TestSkipExisting:
     def test_nothing_there_is_nothing_skipped(self, six, seen, capsys):
         assert six.run("--skip-existing") == 0
         assert seen == [0, 1, 2, 3, 4, 5]
-        assert "6 of 6 images predicted, 0 files skipped as done before, 5 with tumor" in capsys.readouterr().out
+        assert "6 of 6 images predicted, 0 files skipped as done before, 5 with tumour" in capsys.readouterr().out
 
     def test_all_there_is_all_skipped(self, six, seen, capsys):
         assert six.run() == 0
@@ -57,7 +58,7 @@ class TestSkipExisting:
         seen.clear()
         assert six.run("--skip-existing") == 0
         assert seen == [] and everything(six.out) == before
-        assert "6 of 6 images predicted, 6 files skipped as done before, 5 with tumor" in capsys.readouterr().out
+        assert "6 of 6 images predicted, 6 files skipped as done before, 5 with tumour" in capsys.readouterr().out
 
     def test_new_lost_and_wanted_files_are_made(self, six, seen):
         assert six.run("--probabilities") == 0
@@ -268,7 +269,7 @@ class TestParts:
             "sys.exit(main())"
         )
         folders = ["--workdir", "w", "--input", str(six.source), "--output", str(six.out)]
-        fakes = str(__file__).replace("test_again.py", "conftest.py")
+        fakes = prediction.__file__
         processes = [
             subprocess.Popen([sys.executable, "-c", code, fakes, *folders, "--num-parts", "3", "--part-id", str(k)])
             for k in range(3)

@@ -6,8 +6,9 @@ import h5py
 import numpy as np
 import pytest
 
-from unet_jax.imaging.formats.hdf5 import StoredError, read_values
+from unet_jax.imaging.formats.hdf5 import read_values
 from unet_jax.imaging.formats.mat import SliceError, read_image
+from unet_jax.imaging.scan import Refused
 
 VALUES = np.arange(35 * 23, dtype=np.int16).reshape(35, 23) - 300
 
@@ -93,7 +94,7 @@ def many(file):
 )
 def test_what_is_not_plain_is_refused(file, put, message):
     put(file)
-    with pytest.raises(StoredError, match=message):
+    with pytest.raises(Refused, match=message):
         read_values(file["a"])
 
 

@@ -1,0 +1,27 @@
+import numpy as np
+
+from tests.helpers.images import RAMP
+from unet_jax.imaging.display import to_display
+
+
+def test_percentiles_become_black_and_white():
+    image = np.arange(10201).reshape(101, 101)  # 1st percentile 102, 99th 10098
+    shown = to_display(image)
+    assert shown.dtype == np.uint8
+    for value, grey in ((0, 0), (102, 0), (5100, 128), (10098, 255), (10200, 255), (2601, 64)):
+        assert shown.flat[value] == grey  # round((value - 102) / 9996 * 255)
+
+
+def test_constant_is_black():
+    assert not to_display(np.full((16, 16), 7.5)).any()
+
+
+def test_few_bright_pixels_are_seen():
+    image = np.zeros((32, 32), np.int16)
+    image[3, 4] = 900
+    assert to_display(image)[3, 4] == 255
+
+
+def test_large_offsets_keep_their_contrast():
+    image = (RAMP + 2**31).astype(np.uint32)
+    np.testing.assert_array_equal(to_display(image), to_display(RAMP.astype(np.uint16)))
