@@ -1,4 +1,4 @@
-"""The list of the files that a conversion did not take: rejected.csv, with source and reason."""
+"""The list of bad files that a conversion writes: rejected.csv, with source and reason."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -25,13 +25,13 @@ def remove_rejected(folder: Path) -> None:
 
 
 def bad_files(rejected: Sequence[SliceError], total: int, folder: Path, good: int) -> UserError:
-    """The error that names the first of them and the list in `folder`.
+    """Make the error that names the first bad file and the list.
 
     Args:
         rejected: at least one.
-        total: files looked at.
+        total: number of files looked at.
         folder: where the list is.
-        good: files that could be taken.
+        good: number of files that could be taken.
     """
     first = f"the first is {rejected[0].path.name}: {rejected[0].reason}"
     remedy = "Mend or remove them, or leave them out with --skip-bad." if good else "There is nothing left to convert."
