@@ -1,4 +1,4 @@
-"""A tumour's outline to the mask that it encloses."""
+"""Agreement of a tumour's outline with its mask."""
 
 from collections.abc import Iterator
 
@@ -10,12 +10,12 @@ _EDGES = 1000
 
 
 def border_iou(border: Float64[np.ndarray, "n 2"], mask: UInt8[np.ndarray, "h w"]) -> float:
-    """Intersection over union of a mask and the inside of an outline.
+    """Compute the intersection over union of a mask and the inside of an outline.
 
-    Programs differ on whether the pixels under an outline belong to its inside: it is the better of the two readings.
+    Programs differ on whether the pixels under an outline belong to its inside: the better of the two readings counts.
 
     Args:
-        border: corners (x, y) of the outline, counted from 1; its end is joined to its beginning.
+        border: corners (x, y) of the outline, counted from 1; the last is joined to the first.
         mask: 0 or 1.
 
     Returns:
@@ -34,7 +34,7 @@ def _iou(a: Bool[np.ndarray, "h w"], b: Bool[np.ndarray, "h w"]) -> float:
 def _draw(
     border: Float64[np.ndarray, "n 2"], shape: tuple[int, ...]
 ) -> tuple[Bool[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]:
-    """Pixels whose centre is inside (even-odd rule), and pixels that the outline passes through."""
+    """Draw the pixels whose centre is inside (even-odd rule), and those that the outline passes through."""
     height, width = shape
     # Far outside nothing is drawn, so that no coordinate, however absurd, costs time or overflows.
     corners = np.clip(border - 1, -max(shape), 2 * max(shape))
@@ -64,6 +64,6 @@ def _edges(corners: Float64[np.ndarray, "n 2"]) -> Iterator[tuple[np.ndarray, np
 
 
 def _counted(counts: Shaped[np.ndarray, " n"]) -> tuple[np.ndarray, np.ndarray]:
-    """0 counts[0] times, 1 counts[1] times, ...; and beside each of them, which of its times it is."""
+    """Repeat each index as often as its count says, and number its repetitions: [2, 1] gives [0, 0, 1], [0, 1, 0]."""
     index = np.repeat(np.arange(len(counts)), counts)
     return index, np.arange(len(index)) - np.repeat(np.cumsum(counts) - counts, counts)
