@@ -49,11 +49,11 @@ def cross_validate(
         UserError: the folder holds something else, or folds that do not fit together, or as `train`.
         RunError: as `train`.
     """
-    record = _open_folder(path, len(configs))
+    stored = _open_folder(path, len(configs))
     # What has to be made first, the phantom or a dataset of TFDS, is made once for all folds.
     arrays = open_data(Workdir(path), configs[0], say)
     configs = [replace(config, data=str(arrays.path)) for config in configs]
-    splits = draw_once(path, record, configs, arrays)
+    splits = draw_once(path, stored, configs, arrays)
     for fold, (config, split) in enumerate(zip(configs, splits, strict=True), 1):
         say(f"Fold {fold} of {len(configs)}:")
         finished = train(fold_folder(path, fold), config, interrupts, say, split=split)
@@ -72,14 +72,14 @@ def cross_validate(
     return write_evaluation(scored, out, split=OUT_OF_FOLD, title=f"{path.name}, out of fold", curve=None)
 
 
-def draw_once(path: Path, record: dict[str, Any], configs: Sequence[Config], arrays: Arrays) -> list[Split]:
+def draw_once(path: Path, stored: dict[str, int], configs: Sequence[Config], arrays: Arrays) -> list[Split]:
     """Draw all folds together and store them in crossval.json, unless a fold has begun: then its drawing goes on.
 
     Another version of the program or of scikit-learn may draw others, and must not test a patient a second time.
 
     Args:
         path: folder of the cross-validation.
-        record: content of its crossval.json, `{}` where there is none.
+        stored: fold of each patient, from crossval.json; empty where none is stored.
         configs: those of the folds.
         arrays: the dataset.
 
@@ -99,54 +99,40 @@ def draw_once(path: Path, record: dict[str, Any], configs: Sequence[Config], arr
             check_digest(workdir, begun[fold], arrays)
     content, folds = {"folds": len(configs)}, None
     if configs[0].split.kind == "folds":
-        folds = _drawn(path, record, configs, arrays, begun)
+        folds = np.array([stored.get(pid, 0) for pid in arrays.pids])
+        if not (begun and stored):
+            folds = _implied(begun, configs, arrays)
         patients = dict(zip(arrays.pids.tolist(), folds.tolist(), strict=True))
         content |= {"data_digest": arrays.digest, "patients": patients}
     splits = [make_split(arrays, config.split, folds) for config in configs]
-    for fold, split in begun.items():
-        if split != splits[fold - 1]:
-            raise UserError(
-                f"{fold_folder(path, fold)} has another split than the folds stored in {path / CROSSVAL}, or drawn by "
-                "this version, give it. Use another --workdir, or the version of unet_jax that began this one."
-            )
+    tested = sorted(number for split in splits for number in split.test)
+    if tested != arrays.slices.tolist() or any(split != splits[fold - 1] for fold, split in begun.items()):
+        raise UserError(
+            f"{path} has begun with other folds than {CROSSVAL} holds or this version draws. Use another --workdir, or "
+            "the version of unet_jax that began it."
+        )
     write_text(path / CROSSVAL, json.dumps(content) + "\n", durable=True)
     return splits
 
 
-def _drawn(
-    path: Path, record: dict[str, Any], configs: Sequence[Config], arrays: Arrays, begun: dict[int, Split]
-) -> Int[np.ndarray, " n"]:
-    """Give the fold of each slice: as stored in crossval.json, else as the begun folds imply, else drawn now."""
-    numbers = range(1, len(configs) + 1)
-    if begun and record.get("data_digest") == arrays.digest:
-        try:
-            folds = np.array([record["patients"][pid] for pid in arrays.pids], np.int64)
-        except (KeyError, TypeError, ValueError):
-            raise _damaged(path) from None
-        if not np.isin(folds, numbers).all():
-            raise _damaged(path)
-        return folds
-    # crossval.json of older versions holds no patients. A split shows two folds, and all but one show the last.
+def _implied(begun: dict[int, Split], configs: Sequence[Config], arrays: Arrays) -> Int[np.ndarray, " n"]:
+    """Give the folds that the begun ones imply, since crossval.json of older versions holds none; else draw them."""
     folds = np.zeros(len(arrays), np.int64)
     for fold, split in begun.items():
         folds[split.rows(arrays, "val")] = fold % len(configs) + 1
         folds[split.rows(arrays, "test")] = fold
-    missing = set(numbers) - set(folds.tolist())
-    if len(missing) > 1:
+    unknown = set(range(1, len(configs) + 1)) - set(folds.tolist())
+    if len(unknown) > 1:
         return draw_folds(arrays, configs[0].split)
-    folds[folds == 0] = min(missing, default=0)
+    folds[folds == 0] = min(unknown, default=0)
     return folds
 
 
-def _damaged(path: Path) -> UserError:
-    return UserError(f"{path / CROSSVAL} is damaged. Delete it, and run the same command again.")
-
-
-def _open_folder(path: Path, folds: int) -> dict[str, Any]:
-    """Make the folder, or make sure that it holds a cross-validation of as many folds; read its crossval.json.
+def _open_folder(path: Path, folds: int) -> dict[str, int]:
+    """Make the folder, or make sure that it holds a cross-validation of as many folds.
 
     Returns:
-        The content of crossval.json; `{}` where there is none.
+        The fold of each patient, from crossval.json; empty where none is stored.
     """
     if (path / "config.json").exists():
         raise UserError(f"{path} holds a single run. Give another --workdir for a cross-validation.")
@@ -155,11 +141,11 @@ def _open_folder(path: Path, folds: int) -> dict[str, Any]:
     path.mkdir(parents=True, exist_ok=True)
     try:
         record = json.loads((path / CROSSVAL).read_text())
-        stored = record["folds"]
+        stored, patients = record["folds"], {pid: int(fold) for pid, fold in record.get("patients", {}).items()}
     except FileNotFoundError:
         return {}
-    except (ValueError, TypeError, KeyError):
-        raise _damaged(path) from None
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise UserError(f"{path / CROSSVAL} is damaged. Delete it, and run the same command again.") from None
     if stored != folds:
         raise UserError(f"{path} holds a cross-validation of {stored} folds, not {folds}. Use another --workdir.")
-    return record
+    return patients
