@@ -114,7 +114,7 @@ def draw_folds(arrays: Arrays, config: SplitConfig) -> Int64[np.ndarray, " n"]:
     # A patient with slices of several types counts as the type of the first of them, here and under `patient`.
     _, first, patient_of = np.unique(arrays.pids, return_index=True, return_inverse=True)
     types = arrays.labels[first][patient_of]
-    division = StratifiedGroupKFold(config.folds, shuffle=True, random_state=_random_state(config.seed))
+    division = StratifiedGroupKFold(config.folds, shuffle=True, random_state=config.seed % 2**32)
     folds = np.zeros(len(arrays), np.int64)
     try:
         # A type of fewer slices than folds, of which it warns, is in some of the folds only.
@@ -163,11 +163,9 @@ def _by_patient(arrays: Arrays, config: SplitConfig) -> Sides:
 def _by_slice(arrays: Arrays, config: SplitConfig) -> Sides:
     from sklearn.model_selection import train_test_split
 
-    rows, random = np.arange(len(arrays)), _random_state(config.seed)
+    how = {"test_size": config.test_fraction, "random_state": config.seed % 2**32, "stratify": arrays.labels}
     try:
-        train, test = train_test_split(
-            rows, test_size=config.test_fraction, random_state=random, stratify=arrays.labels
-        )
+        train, test = train_test_split(np.arange(len(arrays)), **how)
     except ValueError as e:  # a type of one slice, or fewer slices to hold out than there are types
         raise _leaves_none(arrays, config, "val") from e
     return np.sort(train), np.sort(test), np.sort(test)
@@ -187,8 +185,3 @@ def _official_folds(arrays: Arrays) -> Int[np.ndarray, " n"]:
             "beside its slices, or use --split.kind patient."
         )
     return arrays.folds
-
-
-def _random_state(seed: int) -> np.random.RandomState:
-    """Make scikit-learn's kind of generator, which takes no seed beyond 32 bits, of one of any size."""
-    return np.random.RandomState(np.random.MT19937(seed))

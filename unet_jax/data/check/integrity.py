@@ -14,7 +14,7 @@ from unet_jax.data.check.border import border_iou
 from unet_jax.data.check.findings import Finding, Report, SliceFacts, count_slices, findings_across
 from unet_jax.data.check.rules import Rule
 from unet_jax.data.converted.arrays import FILES, Arrays, open_arrays
-from unet_jax.data.converted.build import ContentDigest
+from unet_jax.data.converted.build import digest_head, digest_row
 from unet_jax.data.converted.rows import file_sha256
 from unet_jax.data.raw import find_slices, folds_by_slice
 from unet_jax.imaging.formats.mat import SliceError, crashed, read_slice, slice_number
@@ -142,16 +142,9 @@ def check_rows(arrays: Arrays) -> Report:
             detail = f"{pixels} pixels at its own size, none at {arrays.size}x{arrays.size}"
             broken.append((Rule.LOST_TUMOR, detail))
         shape = f"{arrays.heights[row]} {arrays.widths[row]} {p1!r} {p99!r}".encode()
-        facts.append(
-            SliceFacts(
-                slice=int(arrays.slices[row]),
-                source=arrays.sources[row],
-                label=int(arrays.labels[row]),
-                pid=str(arrays.pids[row]),
-                fold=int(arrays.folds[row]),
-                content=hashlib.sha256(shape + image.tobytes()).digest(),
-            )
-        )
+        content = hashlib.sha256(shape + image.tobytes()).digest()
+        number, label, fold = int(arrays.slices[row]), int(arrays.labels[row]), int(arrays.folds[row])
+        facts.append(SliceFacts(number, arrays.sources[row], label, str(arrays.pids[row]), fold, content))
         findings += _of_slice(facts[-1], broken)
     findings += findings_across(facts)
     return Report(str(arrays.path), "converted dataset", count_slices(facts), findings)
@@ -159,7 +152,7 @@ def check_rows(arrays: Arrays) -> Report:
 
 def _check_native(arrays: Arrays) -> tuple[list[Finding], str]:
     """Check the native masks against the table, and compute the digest of the content."""
-    findings, digest = list[Finding](), ContentDigest(arrays.size, arrays.mask_rule)
+    findings, digest = list[Finding](), hashlib.sha256(digest_head(arrays.size, arrays.mask_rule))
     with (arrays.path / "slices.csv").open(newline="", encoding="utf-8") as f:
         _header, *rows = csv.reader(f, strict=True)
     for row, cells in enumerate(rows):
@@ -174,5 +167,5 @@ def _check_native(arrays: Arrays) -> tuple[list[Finding], str]:
             detail = f"the native mask has {pixels} pixels of 1, slices.csv names {arrays.tumor_pixels[row]}"
             findings.append(Finding(Rule.NATIVE_MASK, source, detail, (number,)))
         image, small = arrays.images[row].tobytes(), arrays.masks[row].tobytes()
-        digest.add(cells, image, small, np.packbits(mask, axis=1).tobytes())
+        digest.update(digest_row(cells, image, small, np.packbits(mask, axis=1).tobytes()))
     return findings, digest.hexdigest()

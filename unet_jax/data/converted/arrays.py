@@ -15,7 +15,7 @@ import json
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from jaxtyping import Float32, Int, Int16, Int32, Shaped, UInt8
@@ -162,10 +162,10 @@ def _read_info(path: Path) -> dict[str, Any]:
         again = "convert it again with `python -m unet_jax.convert`"
         raise UserError(f"{path} is of format version {version}; this program reads {FORMAT_VERSION}: {again}.")
     try:
-        entries = [info["files"][name]["bytes"] for name in {*FILES, *info["files"]}]
-        whole = [info["size"], info["counts"]["slices"], *entries]
-        good = all(type(value) is int for value in whole) and info["mask_rule"] in ("area", "any")
-        good = good and type(info["digest"]) is str
+        numbers = [info["size"], info["counts"]["slices"]]
+        numbers += [info["files"][name]["bytes"] for name in {*FILES, *info["files"]}]
+        good = all(type(number) is int for number in numbers) and type(info["digest"]) is str
+        good = good and info["mask_rule"] in get_args(MaskRule)
     except (KeyError, TypeError) as e:
         raise _broken(file, f"lacks an entry ({e})") from e
     if not good:

@@ -1,6 +1,5 @@
 """The conversion of a raw folder: the new dataset appears when it is whole, or not at all."""
 
-import csv
 import functools
 import hashlib
 import io
@@ -11,6 +10,7 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from unet_jax.data.converted.rejected import bad_files, remove_rejected, write_r
 from unet_jax.data.converted.rows import ConvertedSlice, file_sha256
 from unet_jax.data.raw import find_slices, folds_by_slice
 from unet_jax.imaging.formats.mat import SliceError, crashed
-from unet_jax.shared.files import replace_folder, staged_folder, write_json
+from unet_jax.shared.files import replace_folder, staged_folder, write_csv, write_json
 from unet_jax.shared.progress import track
 from unet_jax.shared.workers import work_on
 
@@ -95,9 +95,9 @@ def write_dataset(out: Path, results: Results, total: int, config: ConvertConfig
                     rejected.append(result)
                 else:
                     writer.add(result)
-            if rejected and (not skip_bad or writer.count == 0):
+            if rejected and (not skip_bad or not writer.table):
                 write_rejected(rejected_folder, rejected)
-                raise bad_files(rejected, total, rejected_folder, writer.count)
+                raise bad_files(rejected, total, rejected_folder, len(writer.table))
             if rejected:
                 write_rejected(staging, rejected)
             writer.describe(len(rejected))
@@ -106,48 +106,38 @@ def write_dataset(out: Path, results: Results, total: int, config: ConvertConfig
     return open_arrays(out)
 
 
-class ContentDigest:
-    """SHA-256 over the content of a dataset, row after row, which dataset.json holds as `digest`."""
+def digest_head(size: int, mask_rule: MaskRule) -> bytes:
+    """Give the bytes before the rows' that the SHA-256 of a dataset's content, `digest` in dataset.json, is over."""
+    return f"{FORMAT_VERSION} {size} {mask_rule}\n".encode()
 
-    def __init__(self, size: int, mask_rule: MaskRule):
-        self._sha256 = hashlib.sha256(f"{FORMAT_VERSION} {size} {mask_rule}\n".encode())
 
-    def add(self, cells: Sequence[str], image: bytes, mask: bytes, native: bytes) -> None:
-        """Add the next row: its cells of slices.csv, of which those up to `p99` count, and the bytes of its arrays."""
-        text = "\t".join(cells[: COLUMNS.index("source")])
-        self._sha256.update(text.encode() + b"\n" + image + mask + native)
-
-    def hexdigest(self) -> str:
-        """Give the digest of the rows so far."""
-        return self._sha256.hexdigest()
+def digest_row(cells: Sequence[str], image: bytes, mask: bytes, native: bytes) -> bytes:
+    """Give the bytes of a row that the digest is over: its cells up to `p99`, and its arrays."""
+    return "\t".join(cells[: COLUMNS.index("source")]).encode() + b"\n" + image + mask + native
 
 
 class _Writer(ExitStack):
-    """The files of a new dataset, to which slices are appended, so that none of them is ever in memory as a whole."""
+    """The files of a new dataset, to which slices are appended, so that the arrays are never in memory as a whole."""
 
     def __init__(self, folder: Path, config: ConvertConfig):
         super().__init__()
         self.folder, self.config = folder, config
-        self.count, self.pids, self.tumors = 0, set[str](), Counter[str]()
-        self.digest = ContentDigest(config.size, config.mask_rule)
+        self.table: list[dict[str, Any]] = []
+        self.digest = hashlib.sha256(digest_head(config.size, config.mask_rule))
         self.images, self.masks = (self.enter_context((folder / name).open("wb")) for name in FILES[:2])
         self.native = self.enter_context(zipfile.ZipFile(folder / FILES[2], "w"))
-        table = self.enter_context((folder / FILES[3]).open("w", newline="", encoding="utf-8"))
-        self.table = csv.writer(table, lineterminator="\n")
-        self.table.writerow(COLUMNS)
         self._write_headers()
 
     def _write_headers(self) -> None:
         """Write the start of the arrays' files, which NumPy pads so that any number of rows fits."""
         for file, dtype in ((self.images, "<i2"), (self.masks, "|u1")):
-            shape = (self.count, self.config.size, self.config.size)
+            shape = (len(self.table), self.config.size, self.config.size)
             file.seek(0)
             np.lib.format.write_array_header_1_0(file, {"descr": dtype, "fortran_order": False, "shape": shape})
 
     def add(self, converted: ConvertedSlice) -> None:
         """Append a slice."""
-        cells = [str(getattr(converted, name)) for name in COLUMNS]  # the text of a float is exact
-        self.table.writerow(cells)
+        cells = {name: getattr(converted, name) for name in COLUMNS}
         image, mask = converted.image.astype("<i2").tobytes(), converted.mask.tobytes()
         self.images.write(image)
         self.masks.write(mask)
@@ -157,21 +147,26 @@ class _Writer(ExitStack):
         buffer = io.BytesIO()
         np.lib.format.write_array(buffer, converted.native, allow_pickle=False)
         self.native.writestr(entry, buffer.getvalue())
-        self.digest.add(cells, image, mask, converted.native.tobytes())
-        self.count += 1
-        self.pids.add(converted.pid)
-        self.tumors[converted.tumor] += 1
+        self.digest.update(digest_row([str(cell) for cell in cells.values()], image, mask, converted.native.tobytes()))
+        self.table.append(cells)
 
     def describe(self, rejected: int) -> None:
         """Finish the files, close them, and write dataset.json."""
         self._write_headers()
         self.close()
-        tumors = {name: self.tumors[name] for name in TUMORS}
+        write_csv(self.folder / FILES[3], self.table)
+        tumors = Counter(cells["tumor"] for cells in self.table)
+        patients = {cells["pid"] for cells in self.table}
         info = {
             "format_version": FORMAT_VERSION,
             "size": self.config.size,
             "mask_rule": self.config.mask_rule,
-            "counts": {"slices": self.count, "patients": len(self.pids), **tumors, "rejected": rejected},
+            "counts": {
+                "slices": len(self.table),
+                "patients": len(patients),
+                **{name: tumors[name] for name in TUMORS},
+                "rejected": rejected,
+            },
             "files": {
                 path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
                 for path in sorted(self.folder.iterdir())

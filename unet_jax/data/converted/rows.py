@@ -43,20 +43,9 @@ class ConvertedSlice:
 def convert_slice(path: Path, config: ConvertConfig) -> ConvertedSlice | SliceError:
     """Convert one source file; give the error instead where the file cannot be used."""
     try:
-        raw, sha256 = read_hashed(path)
+        return convert_raw(read_slice(path), config, source=path.name, sha256=file_sha256(path))
     except SliceError as e:
         return e
-    return convert_raw(raw, config, source=path.name, sha256=sha256)
-
-
-def read_hashed(path: Path) -> tuple[RawSlice, str]:
-    """Read a slice and the SHA-256 of its file.
-
-    Raises:
-        SliceError: whatever is wrong with the file.
-    """
-    raw = read_slice(path)
-    return raw, file_sha256(path)
 
 
 def file_sha256(path: Path) -> str:
@@ -73,7 +62,7 @@ def convert_raw(raw: RawSlice, config: ConvertConfig, *, source: str, sha256: st
         config: size and mask rule.
         source: name of its file.
         sha256: SHA-256 of its file.
-        fold: the dataset's fold, 1 to 5; 0 for none.
+        fold: the dataset's fold, or 0.
     """
     network = resize.to_network(raw.image, config.size)
     return ConvertedSlice(

@@ -9,9 +9,10 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from unet_jax.config import TUMORS
-from unet_jax.data.converted.rows import read_hashed
+from unet_jax.data.converted.rows import file_sha256
 from unet_jax.data.download.article import PAGE, download
 from unet_jax.data.raw import find_slices, folds_by_slice
+from unet_jax.imaging.formats.mat import read_slice
 from unet_jax.shared.progress import track
 
 
@@ -58,7 +59,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         # On a terminal TFDS shows a bar of its own.
         for path in paths if sys.stderr.isatty() else track(paths, len(paths), "prepare"):
-            raw, sha256 = read_hashed(path)
+            raw = read_slice(path)
             yield (
                 raw.slice,
                 {
@@ -70,6 +71,6 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                     "fold": folds.get(raw.slice, 0),
                     "border": raw.border,
                     "source": path.name,
-                    "sha256": sha256,
+                    "sha256": file_sha256(path),
                 },
             )
