@@ -154,10 +154,11 @@ def test_a_damaged_record_is_named(crossvalidated, tiny_data, tmp_path, text):
 class Drawing:
     """A cross-validation of `n` folds whose folds can be drawn, begun and drawn again."""
 
-    def __init__(self, path, data, n):
+    def __init__(self, path, data, n, kind="patient"):
         self.path, self.arrays = path, open_arrays(data)
-        self.configs = fold_configs(Config(data=str(data)), n)
-        path.mkdir()
+        self.record = path / "crossval.json"
+        config = Config(data=str(data))
+        self.configs = fold_configs(replace(config, split=replace(config.split, kind=kind)), n)
 
     def draw(self):
         stored = drawing._open_folder(self.path, len(self.configs))
@@ -170,12 +171,7 @@ class Drawing:
 
     def forget(self):
         """Leave crossval.json as older versions wrote it."""
-        (self.path / "crossval.json").write_text(json.dumps({"folds": len(self.configs)}))
-
-
-@pytest.fixture
-def three(tmp_path, tiny_data):
-    return Drawing(tmp_path / "three", tiny_data, 3)
+        self.record.write_text(json.dumps({"folds": len(self.configs)}))
 
 
 @pytest.fixture
@@ -187,48 +183,28 @@ def five(tmp_path, tiny_data):
 def update(monkeypatch):
     """Have folds drawn otherwise from now on, as an update of scikit-learn might."""
     drawn_before = drawing.draw_folds
-
-    def update():
-        monkeypatch.setattr(
-            drawing, "draw_folds", lambda arrays, config: config.folds + 1 - drawn_before(arrays, config)
-        )
-
-    return update
-
-
-def assert_each_slice_is_tested_once(of_folds, arrays):
-    assert sorted(s for split in of_folds for s in split.test) == arrays.slices.tolist()
+    changed = lambda arrays, config: config.folds + 1 - drawn_before(arrays, config)  # noqa: E731
+    return lambda: monkeypatch.setattr(drawing, "draw_folds", changed)
 
 
 def test_folds_are_drawn_together_and_stored(five, update):
     first = five.draw()
-    assert_each_slice_is_tested_once(first, five.arrays)
+    assert sorted(s for split in first for s in split.test) == five.arrays.slices.tolist()
     assert first == [make_split(five.arrays, config.split) for config in five.configs]
-    stored = json.loads((five.path / "crossval.json").read_text())
+    stored = json.loads(five.record.read_text())
     assert (stored["folds"], stored["data_digest"]) == (5, five.arrays.digest)
     assert set(stored["patients"]) == set(five.arrays.pids)
     update()
-    again = five.draw()  # no fold has begun
-    assert again != first
-    five.begin(2, again[1])
-    assert five.draw() == again
+    assert five.draw() != first  # no fold has begun
 
 
-@pytest.mark.parametrize("begun", [1, 2])
+@pytest.mark.parametrize("begun", [[1], [2], [1, 2]])
 def test_an_update_in_between_tests_no_slice_twice(five, update, begun):
     first = five.draw()
-    for fold in range(1, begun + 1):
+    for fold in begun:
         five.begin(fold, first[fold - 1])
     update()
     assert five.draw() == first
-
-
-def test_folds_of_older_versions_go_on_where_they_are_drawn_alike(five):
-    first = five.draw()
-    five.begin(1, first[0])
-    five.forget()
-    assert five.draw() == first
-    assert "patients" in json.loads((five.path / "crossval.json").read_text())
 
 
 @pytest.mark.parametrize(("n", "begun"), [(3, [1]), (5, [1, 2, 3]), (5, [2, 4]), (5, [1, 2, 3, 4, 5])])
@@ -242,8 +218,12 @@ def test_folds_of_older_versions_go_on_where_they_imply_the_rest(tmp_path, tiny_
     assert older.draw() == first
 
 
-def test_other_folds_of_older_versions_are_refused(five, update):
-    five.begin(1, five.draw()[0])
+def test_other_folds_of_older_versions_go_on_only_where_they_are_drawn_alike(five, update):
+    first = five.draw()
+    five.begin(1, first[0])
+    five.forget()
+    assert five.draw() == first
+    assert "patients" in json.loads(five.record.read_text())
     five.forget()
     update()
     with pytest.raises(
@@ -252,60 +232,39 @@ def test_other_folds_of_older_versions_are_refused(five, update):
         five.draw()
 
 
-def test_folds_that_overlap_are_refused(three, update):
-    three.begin(1, three.draw()[0])
+def test_folds_that_overlap_are_refused(five, update):
+    first = five.draw()
     update()
-    (three.path / "fold-1").rename(three.path / "begun")
-    three.begin(3, three.draw()[2])  # the same patients are for test in both
-    (three.path / "begun").rename(three.path / "fold-1")
-    for forget in (False, True):
-        if forget:
-            three.forget()
-        with pytest.raises(UserError, match=r"three has begun with other folds than|is on two sides of split folds"):
-            three.draw()
+    other = five.draw()
+    five.begin(1, first[0])
+    five.begin(5, other[4])  # the same patients are for test in both
+    for forget in (lambda: None, five.forget):
+        forget()
+        with pytest.raises(UserError, match=r"five has begun with other folds than|is on two sides of split folds"):
+            five.draw()
 
 
-@pytest.mark.parametrize(
-    ("patients", "message"),
-    [
-        (None, "is damaged"),
-        ([], "is damaged"),
-        ({"p": "x"}, "is damaged"),
-        ({"p": 1}, "leaves none for"),
-        ({}, None),  # as older versions wrote it: fold 1 implies the others
-    ],
-)
-def test_damaged_patients_are_named(three, patients, message):
-    first = three.draw()
-    three.begin(1, first[0])
-    record = three.path / "crossval.json"
-    record.write_text(json.dumps({**json.loads(record.read_text()), "patients": patients}))
-    if message:
-        with pytest.raises(UserError, match=message):
-            three.draw()
-        record.unlink()
-    assert three.draw() == first
-
-
-@pytest.mark.parametrize("fold", [0, 4])
-def test_a_patient_who_is_tested_in_no_fold_is_refused(three, fold):
-    first = three.draw()
-    three.begin(1, first[0])
-    record = three.path / "crossval.json"
-    content = json.loads(record.read_text())
-    content["patients"][three.arrays.pids[three.arrays.slices == first[0].train[0]][0]] = fold
-    record.write_text(json.dumps(content))
-    with pytest.raises(UserError, match="three has begun with other folds than"):
-        three.draw()
+@pytest.mark.parametrize("patients", [None, [], {"p": "x"}, {"p": 1}, 0, 6])
+def test_damaged_patients_are_refused(five, patients):
+    first = five.draw()
+    five.begin(1, first[0])
+    content = json.loads(five.record.read_text())
+    if isinstance(patients, int):  # the fold of one patient, who would be tested in none
+        of_training = five.arrays.pids[five.arrays.slices == first[0].train[0]][0]
+        patients = {**content["patients"], of_training: patients}
+    five.record.write_text(json.dumps({**content, "patients": patients}))
+    with pytest.raises(UserError, match=r"is damaged\. Delete it|leaves none for|has begun with other folds than"):
+        five.draw()
+    five.record.unlink()
+    assert five.draw() == first
 
 
 def test_official_folds_are_not_drawn(tmp_path, tiny_data):
-    official = Drawing(tmp_path / "cv", tiny_data, 5)
+    official = Drawing(tmp_path / "cv", tiny_data, 5, kind="official")
     drawn = splits.draw_folds(official.arrays, official.configs[0].split)
     official.arrays = replace(official.arrays, folds=drawn)
-    official.configs = [replace(c, split=replace(c.split, kind="official")) for c in official.configs]
-    of_folds = official.draw()
-    assert_each_slice_is_tested_once(of_folds, official.arrays)
-    assert json.loads((official.path / "crossval.json").read_text()) == {"folds": 5}
-    official.begin(1, of_folds[0])
-    assert official.draw() == of_folds
+    first = official.draw()
+    assert first == [make_split(official.arrays, config.split) for config in official.configs]
+    assert json.loads(official.record.read_text()) == {"folds": 5}
+    official.begin(1, first[0])
+    assert official.draw() == first

@@ -7,7 +7,7 @@ import os
 import zipfile
 from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,15 @@ import numpy as np
 from unet_jax.config import TUMORS, ConvertConfig, MaskRule, UserError
 from unet_jax.data.converted import rows
 from unet_jax.data.converted.arrays import COLUMNS, FILES, FORMAT_VERSION, Arrays, open_arrays
-from unet_jax.data.converted.rejected import bad_files, remove_rejected, write_rejected
 from unet_jax.data.converted.rows import ConvertedSlice, file_sha256
 from unet_jax.data.raw import find_slices, folds_by_slice
 from unet_jax.imaging.formats.mat import SliceError, crashed
 from unet_jax.shared.files import replace_folder, staged_folder, write_csv, write_json
 from unet_jax.shared.progress import track
 from unet_jax.shared.workers import work_on
+
+REJECTED = "rejected.csv"
+"""List of the bad files of a conversion, with source and reason."""
 
 Results = Generator[ConvertedSlice | SliceError, None, None]
 
@@ -86,23 +88,31 @@ def write_dataset(out: Path, results: Results, total: int, config: ConvertConfig
         UserError: bad files (listed in OUT.rejected/rejected.csv).
     """
     target = Path(os.path.realpath(out))
-    rejected_folder = target.with_name(target.name + ".rejected")
-    rejected: list[SliceError] = []
+    listed = target.with_name(target.name + ".rejected") / REJECTED
+    bad: list[SliceError] = []
     with closing(results), staged_folder(target) as staging:
         with _Writer(staging, config) as writer:
             for result in track(results, total, "convert"):
                 if isinstance(result, SliceError):
-                    rejected.append(result)
+                    bad.append(result)
                 else:
                     writer.add(result)
-            if rejected and (not skip_bad or not writer.table):
-                write_rejected(rejected_folder, rejected)
-                raise bad_files(rejected, total, rejected_folder, len(writer.table))
-            if rejected:
-                write_rejected(staging, rejected)
-            writer.describe(len(rejected))
+            rejected = [{"source": e.path.name, "reason": e.reason} for e in bad]
+            if bad and (not skip_bad or not writer.table):
+                listed.parent.mkdir(exist_ok=True)
+                write_csv(listed, rejected)
+                remedy = "Mend or remove them, or leave them out with --skip-bad."
+                raise UserError(
+                    f"{len(bad)} of {total} files are bad; {listed} lists them (the first is {bad[0].path.name}: "
+                    f"{bad[0].reason}). {remedy if writer.table else 'There is nothing left to convert.'}"
+                )
+            if bad:
+                write_csv(staging / REJECTED, rejected)
+            writer.describe(len(bad))
         replace_folder(target, staging)
-    remove_rejected(rejected_folder)
+    listed.unlink(missing_ok=True)  # that of an earlier conversion
+    with suppress(OSError):  # the folder holds something else, or is not there
+        listed.parent.rmdir()
     return open_arrays(out)
 
 
