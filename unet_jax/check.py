@@ -1,4 +1,4 @@
-"""`python -m unet_jax.check DATA`: is a dataset what it should be?"""
+"""Check a dataset: `python -m unet_jax.check DATA`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,8 +17,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         Args:
             data: Folder of the slices 1.mat, 2.mat, ... (or the folder above their `data`), or a converted dataset.
-            json: Also write the whole report, every finding with all its slices, to this file.
-            workers: Processes that read a raw folder; by default one a core, 4 at most.
+            json: File for the whole report, every finding with all its slices.
+            workers: Number of processes that read a raw folder; by default one a core, 4 at most.
         """
         return data, json, workers
 
@@ -27,11 +27,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"--json is {json}; its folder does not exist.")
 
     from unet_jax.data.check.integrity import check
+    from unet_jax.shared.files import write_json
 
     report = check(data, workers=workers)
     print("\n".join(report.lines()))
     if json is not None:
-        json.write_text(report.to_json(), encoding="utf-8")
+        write_json(json, report.content())
     return cli.EXIT_USAGE if report.errors else 0
 
 

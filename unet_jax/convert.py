@@ -18,13 +18,13 @@ class ConvertOptions(ConvertConfig):
     raw: Path
     """Folder of the slices 1.mat, 2.mat, ..., or the folder above their `data`."""
     out: Path
-    """Folder to make."""
+    """Folder of the converted dataset to make."""
     skip_bad: bool = False
-    """Leave bad files out (OUT/rejected.csv lists them) instead of stopping."""
+    """Leave bad files out, and list them in OUT/rejected.csv, instead of stopping."""
     overwrite: bool = False
     """Replace a converted dataset at OUT."""
     workers: int | None = None
-    """Processes; by default one a core, 4 at most."""
+    """Number of processes; by default one a core, 4 at most."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

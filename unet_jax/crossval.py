@@ -1,4 +1,4 @@
-"""`python -m unet_jax.crossval --workdir W --folds 5`: train every fold; score each slice by the fold without it."""
+"""Train every fold and score each slice by the fold without it: `python -m unet_jax.crossval --workdir W --folds 5`."""
 
 import functools
 import sys
@@ -29,8 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             workdir: Folder for the folds' workdirs (fold-1, fold-2, ...) and eval/oof/, the pooled scores.
             folds: Number of folds. Patients are kept whole; with --split.kind official the dataset's five are taken.
             spacing: Millimetres a native pixel, so that distances are in mm; 0.49 for the Figshare dataset.
-            tolerance: Of the normalised surface Dice: mm with --spacing, else pixels.
-            config: All that decides the outcome. Options of --split but seed and kind are set for each fold.
+            tolerance: Tolerance of the normalised surface Dice, in mm with --spacing, else in pixels.
+            config: Configuration of every fold. Options of --split but seed and kind are set for each fold.
         """
         return workdir, folds, spacing, tolerance, config
 

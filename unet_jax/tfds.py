@@ -1,4 +1,4 @@
-"""`python -m unet_jax.tfds --raw DIR`: prepare the dataset for TensorFlow Datasets."""
+"""Prepare the dataset for TensorFlow Datasets: `python -m unet_jax.tfds --raw DIR`."""
 
 import shlex
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ class Options:
     """Prepare `brain_tumor_figshare` for TensorFlow Datasets (tfds.load, --data tfds:brain_tumor_figshare)."""
 
     raw: Path | None = None
-    """Folder of the slices 1.mat, 2.mat, ..., or the folder above their `data`; without it they are fetched from
+    """Folder of the slices 1.mat, 2.mat, ..., or the folder above their `data`. By default the slices are fetched from
     Figshare."""
     data_dir: Path | None = None
-    """Where to; by default TFDS_DATA_DIR, or ~/tensorflow_datasets."""
+    """Folder of TensorFlow Datasets' datasets; by default TFDS_DATA_DIR, or ~/tensorflow_datasets."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -5,18 +5,22 @@ import json
 import os
 import shutil
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from unet_jax import crossval, train
 from unet_jax import eval as eval_door
-from unet_jax.config import UserError
+from unet_jax.config import Config, UserError, fold_configs
+from unet_jax.data import splits
 from unet_jax.data.converted.arrays import open_arrays
-from unet_jax.data.splits import load_split
+from unet_jax.data.splits import load_split, make_split
 from unet_jax.imaging.resize import from_network
+from unet_jax.runs import crossval as drawing
 from unet_jax.runs.interrupts import Interrupts
 from unet_jax.runs.networks import open_predictor
+from unet_jax.runs.opening import open_split
 from unet_jax.runs.records import read_records
 from unet_jax.runs.workdir import Workdir, run_folders
 
@@ -40,9 +44,9 @@ def summary(path):
 
 
 def test_every_slice_is_scored_once_by_the_fold_that_left_it_out(crossvalidated, tiny_data):
-    arrays, splits = open_arrays(tiny_data), [load_split(f / "split.json") for f in run_folders(crossvalidated)]
-    assert len(splits) == 3
-    assert sorted(s for split in splits for s in split.test) == arrays.slices.tolist()
+    arrays, of_folds = open_arrays(tiny_data), [load_split(f / "split.json") for f in run_folders(crossvalidated)]
+    assert len(of_folds) == 3
+    assert sorted(s for split in of_folds for s in split.test) == arrays.slices.tolist()
     out = crossvalidated / "eval" / "oof"
     with (out / "slices.csv").open() as f:
         rows = {int(r["slice"]): r for r in csv.DictReader(f)}
@@ -50,7 +54,7 @@ def test_every_slice_is_scored_once_by_the_fold_that_left_it_out(crossvalidated,
     got = summary(out)
     assert (got["split"], got["n_slices"]) == ("oof", len(arrays))
     thresholds = []
-    for folder, split in zip(run_folders(crossvalidated), splits, strict=True):
+    for folder, split in zip(run_folders(crossvalidated), of_folds, strict=True):
         predictor = open_predictor(folder)
         thresholds.append(predictor.threshold)
         row = int(split.rows(arrays, "test")[0])
@@ -97,6 +101,10 @@ def test_a_stopped_one_goes_on(crossvalidated, tiny_data, tmp_path, monkeypatch,
     with pytest.raises(UserError, match=r"fold-3 is missing: the cross-validation is not finished"):
         open_predictor(workdir)
     monkeypatch.undo()
+    # Nothing is drawn a second time, and a fold is a workdir that `train` alone goes on with.
+    for module in (splits, drawing):
+        monkeypatch.setattr(module, "draw_folds", None)
+    assert train.main(["--workdir", str(workdir / "fold-2")]) == 0
     assert crossval.main(["--workdir", str(workdir)]) == 0
     assert summary(workdir / "eval" / "oof") == summary(crossvalidated / "eval" / "oof")
 
@@ -137,3 +145,125 @@ def test_a_damaged_record_is_named(crossvalidated, tiny_data, tmp_path, text):
         open_predictor(tmp_path / "cv")
     with pytest.raises(UserError, match=r"crossval\.json is damaged|folds, not"):
         crossval.main(options(tmp_path / "cv", tiny_data, "--folds", 3))
+
+
+# The drawing of the folds, without training
+
+
+class Drawing:
+    """A cross-validation of `n` folds whose folds can be drawn, begun and drawn again."""
+
+    def __init__(self, path, data, n, kind="patient"):
+        self.path, self.arrays = path, open_arrays(data)
+        self.record = path / "crossval.json"
+        config = Config(data=str(data))
+        self.configs = fold_configs(replace(config, split=replace(config.split, kind=kind)), n)
+
+    def draw(self):
+        stored = drawing._open_folder(self.path, len(self.configs))
+        return drawing.draw_once(self.path, stored, self.configs, self.arrays)
+
+    def begin(self, fold, split):
+        workdir = Workdir(self.path / f"fold-{fold}")
+        workdir.path.mkdir()
+        open_split(workdir, self.configs[fold - 1], self.arrays, lambda line: None, drawn=split)
+
+    def forget(self):
+        """Leave crossval.json as older versions wrote it."""
+        self.record.write_text(json.dumps({"folds": len(self.configs)}))
+
+
+@pytest.fixture
+def five(tmp_path, tiny_data):
+    return Drawing(tmp_path / "five", tiny_data, 5)
+
+
+@pytest.fixture
+def update(monkeypatch):
+    """Have folds drawn otherwise from now on, as an update of scikit-learn might."""
+    drawn_before = drawing.draw_folds
+    changed = lambda arrays, config: config.folds + 1 - drawn_before(arrays, config)  # noqa: E731
+    return lambda: monkeypatch.setattr(drawing, "draw_folds", changed)
+
+
+def test_folds_are_drawn_together_and_stored(five, update):
+    first = five.draw()
+    assert sorted(s for split in first for s in split.test) == five.arrays.slices.tolist()
+    assert first == [make_split(five.arrays, config.split) for config in five.configs]
+    stored = json.loads(five.record.read_text())
+    assert (stored["folds"], stored["data_digest"]) == (5, five.arrays.digest)
+    assert set(stored["patients"]) == set(five.arrays.pids)
+    update()
+    assert five.draw() != first  # no fold has begun
+
+
+@pytest.mark.parametrize("begun", [[1], [2], [1, 2]])
+def test_an_update_in_between_tests_no_slice_twice(five, update, begun):
+    first = five.draw()
+    for fold in begun:
+        five.begin(fold, first[fold - 1])
+    update()
+    assert five.draw() == first
+
+
+@pytest.mark.parametrize(("n", "begun"), [(3, [1]), (5, [1, 2, 3]), (5, [2, 4]), (5, [1, 2, 3, 4, 5])])
+def test_folds_of_older_versions_go_on_where_they_imply_the_rest(tmp_path, tiny_data, update, n, begun):
+    older = Drawing(tmp_path / "cv", tiny_data, n)
+    first = older.draw()
+    for fold in begun:
+        older.begin(fold, first[fold - 1])
+    older.forget()
+    update()
+    assert older.draw() == first
+
+
+def test_other_folds_of_older_versions_go_on_only_where_they_are_drawn_alike(five, update):
+    first = five.draw()
+    five.begin(1, first[0])
+    five.forget()
+    assert five.draw() == first
+    assert "patients" in json.loads(five.record.read_text())
+    five.forget()
+    update()
+    with pytest.raises(
+        UserError, match=r"five has begun with other folds than .* Use another --workdir, or the version"
+    ):
+        five.draw()
+
+
+def test_folds_that_overlap_are_refused(five, update):
+    first = five.draw()
+    update()
+    other = five.draw()
+    five.begin(1, first[0])
+    five.begin(5, other[4])  # the same patients are for test in both
+    for forget in (lambda: None, five.forget):
+        forget()
+        with pytest.raises(UserError, match=r"five has begun with other folds than|is on two sides of split folds"):
+            five.draw()
+
+
+@pytest.mark.parametrize("patients", [None, [], {"p": "x"}, {"p": 1}, 0, 6])
+def test_damaged_patients_are_refused(five, patients):
+    first = five.draw()
+    five.begin(1, first[0])
+    content = json.loads(five.record.read_text())
+    if isinstance(patients, int):  # the fold of one patient, who would be tested in none
+        of_training = five.arrays.pids[five.arrays.slices == first[0].train[0]][0]
+        patients = {**content["patients"], of_training: patients}
+    five.record.write_text(json.dumps({**content, "patients": patients}))
+    with pytest.raises(UserError, match=r"is damaged\. Delete it|leaves none for|has begun with other folds than"):
+        five.draw()
+    five.record.unlink()
+    assert five.draw() == first
+
+
+def test_official_folds_are_not_drawn(tmp_path, tiny_data):
+    official = Drawing(tmp_path / "cv", tiny_data, 5, kind="official")
+    drawn = splits.draw_folds(official.arrays, official.configs[0].split)
+    official.arrays = replace(official.arrays, folds=drawn)
+    first = official.draw()
+    assert first == [make_split(official.arrays, config.split) for config in official.configs]
+    assert json.loads(official.record.read_text()) == {"folds": 5}
+    official.begin(1, first[0])
+    assert official.draw() == first

@@ -1,13 +1,13 @@
-"""The raw dataset: which files of a folder are its slices and folds."""
+"""The raw dataset: the files of a folder that are its slices, and the folds that come with them."""
 
 from pathlib import Path
 
 from unet_jax.config import UserError
-from unet_jax.imaging.formats.mat import slice_number
+from unet_jax.imaging.formats.mat import read_folds, slice_number
 
 
 def find_slices(raw: Path) -> list[Path]:
-    """The files `<int>.mat` of RAW/data, or of RAW where there are none in RAW/data, in numeric order.
+    """List the files `<int>.mat` of RAW/data, or of RAW where RAW/data has none, in numeric order.
 
     Raises:
         UserError: no such folder, no slice in it, or two names of one number (1.mat and 01.mat).
@@ -36,6 +36,19 @@ def _numbered(folder: Path) -> dict[int, Path]:
 
 
 def find_folds(raw: Path) -> Path | None:
-    """`cvind.mat` in the folder of the slices of RAW or in the one above it; None if there is none."""
+    """Find `cvind.mat` in the folder of the slices of RAW or in the one above; None if there is none."""
     folder = find_slices(raw)[0].parent.absolute()
     return next((p for p in (folder / "cvind.mat", folder.parent / "cvind.mat") if p.is_file()), None)
+
+
+def folds_by_slice(raw: Path) -> dict[int, int]:
+    """Read the dataset's own folds.
+
+    Returns:
+        Number of a slice to its fold, 1 to 5, or 0 for none; empty without a `cvind.mat`.
+
+    Raises:
+        SliceError: `cvind.mat` cannot be used.
+    """
+    path = find_folds(raw)
+    return {} if path is None else dict(enumerate(read_folds(path).tolist(), 1))

@@ -83,7 +83,7 @@ def open_data(workdir: Workdir, config: Config, say: Say) -> Arrays:
     return open_arrays(folder)
 
 
-def open_split(workdir: Workdir, config: Config, arrays: Arrays, say: Say) -> Split:
+def open_split(workdir: Workdir, config: Config, arrays: Arrays, say: Say, *, drawn: Split | None = None) -> Split:
     """The run's split: drawn on first use, and stored with the configuration.
 
     Raises:
@@ -91,7 +91,8 @@ def open_split(workdir: Workdir, config: Config, arrays: Arrays, say: Say) -> Sp
     """
     # The configuration is stored last, so a split without one was left by a process that stopped in between.
     if not (workdir.config.exists() and workdir.split.exists()):
-        write_text(workdir.split, make_split(arrays, config.split).to_json(), durable=True)
+        new = make_split(arrays, config.split) if drawn is None else drawn
+        write_text(workdir.split, new.to_json(), durable=True)
     split = load_split(workdir.split)
     check_digest(workdir, split, arrays)
     write_text(workdir.config, to_json(config), durable=True)

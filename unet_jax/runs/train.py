@@ -42,8 +42,17 @@ class Finished:
     """There was nothing left to do."""
 
 
-def train(path: Path, config: Config, interrupts: Interrupts, say: Say) -> Finished | None:
+def train(
+    path: Path, config: Config, interrupts: Interrupts, say: Say, *, split: Split | None = None
+) -> Finished | None:
     """Train, or go on with, the run in a workdir; then choose threshold and post-processing and draw pictures.
+
+    Args:
+        path: the workdir.
+        config: that of the run.
+        interrupts: looked at between steps.
+        say: told what happens.
+        split: the split of a new run; None draws it.
 
     Returns:
         The finished run; None where an interrupt stopped it, with a checkpoint saved.
@@ -61,7 +70,7 @@ def train(path: Path, config: Config, interrupts: Interrupts, say: Say) -> Finis
                 held.enter_context(lock(workdir))
             arrays = open_data(workdir, config, say)
             check_size(arrays.size, arrays.size, config.model)
-            split = open_split(workdir, config, arrays, say)
+            split = open_split(workdir, config, arrays, say, drawn=split)
         records, was_finished = fit(workdir, config, arrays, split, interrupts, say)
         if records and first:
             history_png(records, workdir.history)

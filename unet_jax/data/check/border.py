@@ -12,7 +12,7 @@ def border_iou(border: Float64[np.ndarray, "n 2"], mask: UInt8[np.ndarray, "h w"
     Programs differ on whether the pixels under an outline belong to its inside: the better of the two readings counts.
 
     Args:
-        border: corners (x, y) of the outline, counted from 1; its end is joined to its beginning.
+        border: corners (x, y) of the outline, counted from 1; the last is joined to the first.
         mask: 0 or 1.
 
     Returns:

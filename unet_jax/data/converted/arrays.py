@@ -1,4 +1,4 @@
-"""The converted dataset: build it from a raw folder, open it, validate it.
+"""The converted dataset: the files of its folder, and opening them.
 
 A folder D holds, a row a slice in numeric order of the slices:
 
@@ -11,13 +11,11 @@ A folder D holds, a row a slice in numeric order of the slices:
 
 import csv
 import functools
-import itertools
 import json
 import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from jaxtyping import Float32, Int, Int16, Int32, Shaped, UInt8
@@ -30,6 +28,18 @@ from unet_jax.imaging.resize import NetworkSlice
 FORMAT_VERSION = 1
 FILES = ("images.npy", "masks.npy", "native_masks.npz", "slices.csv")
 COLUMNS = ("slice", "label", "tumor", "pid", "fold", "height", "width", "tumor_pixels", "p1", "p99", "source", "sha256")
+_TYPES = {"tumor": str, "pid": str, "p1": float, "p99": float, "source": str, "sha256": str}
+"""Types of the columns that do not hold whole numbers."""
+_RANGES = {
+    "slice": (1, 10**9 - 1),
+    "label": (1, len(TUMORS)),
+    "fold": (0, 5),
+    "height": (mat.MIN_SIDE, mat.MAX_SIDE),
+    "width": (mat.MIN_SIDE, mat.MAX_SIDE),
+    "tumor_pixels": (0, mat.MAX_SIDE**2),
+    "p1": (-(2**15), 2**15 - 1),
+    "p99": (-(2**15), 2**15 - 1),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +48,7 @@ class Arrays:
 
     path: Path
     info: dict[str, Any]
-    """dataset.json."""
+    """Content of dataset.json."""
     images: Int16[np.ndarray, "n size size"]
     masks: UInt8[np.ndarray, "n size size"]
     """0 or 1."""
@@ -53,7 +63,7 @@ class Arrays:
     heights: Int[np.ndarray, " n"]
     widths: Int[np.ndarray, " n"]
     tumor_pixels: Int[np.ndarray, " n"]
-    """Of the native mask."""
+    """Number of tumour pixels of the native mask."""
     p1: Float32[np.ndarray, " n"]
     """1st percentile of the native slice."""
     p99: Float32[np.ndarray, " n"]
@@ -66,10 +76,12 @@ class Arrays:
 
     @property
     def size(self) -> int:
+        """Side of images and masks in pixels."""
         return self.info["size"]
 
     @property
     def mask_rule(self) -> MaskRule:
+        """Rule by which the masks were shrunk."""
         return self.info["mask_rule"]
 
     @property
@@ -78,12 +90,12 @@ class Arrays:
         return self.info["digest"]
 
     def network_slice(self, row: int) -> NetworkSlice:
-        """The slice in that row as `resize.to_network` made it of its file."""
+        """Give the slice in a row as `resize.to_network` made it of its file."""
         image = self.images[row].astype(np.float32)
         return NetworkSlice(image, float(self.p1[row]), float(self.p99[row]))
 
     def native_mask(self, row: int) -> UInt8[np.ndarray, "h w"]:
-        """The mask of the slice in that row at its own size, 0 or 1."""
+        """Read the mask of the slice in a row at its own size, 0 or 1; UserError if it is damaged."""
         number, height, width = (int(column[row]) for column in (self.slices, self.heights, self.widths))
         try:
             packed = read_packed(self._native, number, height, width)
@@ -99,8 +111,8 @@ class Arrays:
 def open_arrays(path: Path | str) -> Arrays:
     """Open a converted dataset.
 
-    Checked: that every file is there with its size, the format version, types, shapes and counts. Not checked, for
-    the time it takes: the SHA-256 of each file, which `info["files"]` holds.
+    Presence and size of the files, format version, types, shapes and counts are checked. The SHA-256 of each file, in
+    `info["files"]`, is not, for the time that would take.
 
     Raises:
         UserError: no converted dataset, one of another version, or a damaged one.
@@ -119,16 +131,16 @@ def open_arrays(path: Path | str) -> Arrays:
         info=info,
         images=_mapped(path / "images.npy", np.dtype("<i2"), (n, size, size)),
         masks=_mapped(path / "masks.npy", np.dtype("u1"), (n, size, size)),
-        slices=np.array(columns["slice"], np.int64),
-        labels=np.array(columns["label"], np.int32),
-        pids=np.array(columns["pid"], np.str_),
-        folds=np.array(columns["fold"], np.int64),
-        heights=np.array(columns["height"], np.int64),
-        widths=np.array(columns["width"], np.int64),
-        tumor_pixels=np.array(columns["tumor_pixels"], np.int64),
-        p1=np.array(columns["p1"], np.float32),
-        p99=np.array(columns["p99"], np.float32),
-        sources=columns["source"],
+        slices=columns["slice"],
+        labels=columns["label"].astype(np.int32),
+        pids=columns["pid"],
+        folds=columns["fold"],
+        heights=columns["height"],
+        widths=columns["width"],
+        tumor_pixels=columns["tumor_pixels"],
+        p1=columns["p1"].astype(np.float32),
+        p99=columns["p99"].astype(np.float32),
+        sources=columns["source"].tolist(),
     )
 
 
@@ -150,10 +162,10 @@ def _read_info(path: Path) -> dict[str, Any]:
         again = "convert it again with `python -m unet_jax.convert`"
         raise UserError(f"{path} is of format version {version}; this program reads {FORMAT_VERSION}: {again}.")
     try:
-        entries = [info["files"][name]["bytes"] for name in {*FILES, *info["files"]}]
-        whole = [info["size"], info["counts"]["slices"], *entries]
-        good = all(type(value) is int for value in whole) and info["mask_rule"] in ("area", "any")
-        good = good and type(info["digest"]) is str
+        numbers = [info["size"], info["counts"]["slices"]]
+        numbers += [info["files"][name]["bytes"] for name in {*FILES, *info["files"]}]
+        good = all(type(number) is int for number in numbers) and type(info["digest"]) is str
+        good = good and info["mask_rule"] in get_args(MaskRule)
     except (KeyError, TypeError) as e:
         raise _broken(file, f"lacks an entry ({e})") from e
     if not good:
@@ -168,36 +180,24 @@ def _mapped(file: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
         raise _broken(file, f"cannot be read ({e})") from e
 
 
-_COLUMN_TYPES: dict[str, Callable[[str], Any]] = {
-    "slice": int, "label": int, "fold": int, "height": int, "width": int, "tumor_pixels": int, "p1": float, "p99": float
-}  # fmt: skip
-
-
-def _read_columns(file: Path, n: int) -> dict[str, list[Any]]:
-    columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
+def _read_columns(file: Path, n: int) -> dict[str, np.ndarray]:
     try:
         with file.open(newline="", encoding="utf-8") as f:
-            for row in csv.DictReader(f, strict=True):
-                if None in row or None in row.values():
-                    raise ValueError("a row has too many or too few cells")
-                for name in COLUMNS:
-                    columns[name].append(_COLUMN_TYPES.get(name, str)(row[name]))
-    except (ValueError, KeyError, TypeError, csv.Error) as e:
+            header, *rows = csv.reader(f, strict=True)
+        if header != list(COLUMNS) or any(len(cells) != len(COLUMNS) for cells in rows):
+            raise ValueError("other columns, or a row with too many or too few cells")
+        cells_of = {name: [cells[i] for cells in rows] for i, name in enumerate(COLUMNS)}
+        columns = {name: np.array(cells, _TYPES.get(name, int)) for name, cells in cells_of.items()}
+    except (ValueError, OverflowError, csv.Error) as e:
         raise _broken(file, f"cannot be read ({type(e).__name__}: {e})") from e
     slices = columns["slice"]
-    if len(slices) != n or any(a >= b for a, b in itertools.pairwise(slices)):
+    if len(slices) != n or (np.diff(slices) <= 0).any():
         raise _broken(file, f"has {len(slices)} rows, or unsorted ones, instead of {n} sorted by slice")
-    if any(label not in range(1, len(TUMORS) + 1) for label in columns["label"]):
-        raise _broken(file, f"has labels other than 1 to {len(TUMORS)}")
-    for row in range(n):
-        if not _is_possible({name: cells[row] for name, cells in columns.items()}):
-            raise _broken(file, f"has values out of range for slice {slices[row]}")
+    possible = columns["tumor_pixels"] <= columns["height"] * columns["width"]
+    possible &= columns["p1"] <= columns["p99"]
+    possible &= columns["tumor"] == np.array(TUMORS)[np.clip(columns["label"], 1, len(TUMORS)) - 1]
+    for name, (low, high) in _RANGES.items():
+        possible &= (low <= columns[name]) & (columns[name] <= high)  # NaN is in no range
+    if not possible.all():
+        raise _broken(file, f"has values out of range for slice {slices[np.argmin(possible)]}")
     return columns
-
-
-def _is_possible(row: dict[str, Any]) -> bool:
-    """Whether `add` may have written it; nan is in no range."""
-    h, w = row["height"], row["width"]
-    sides = all(mat.MIN_SIDE <= side <= mat.MAX_SIDE for side in (h, w))
-    counts = 0 < row["slice"] < 10**9 and 0 <= row["fold"] <= 5 and 0 <= row["tumor_pixels"] <= h * w
-    return sides and counts and -(2**15) <= row["p1"] <= row["p99"] < 2**15 and row["tumor"] == TUMORS[row["label"] - 1]

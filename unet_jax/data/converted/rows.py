@@ -1,24 +1,21 @@
-"""Raw slices to rows of the converted dataset, on several processes, in order, at constant memory."""
+"""Raw slices converted to what a row of the arrays holds."""
 
-import functools
 import hashlib
-from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int16, UInt8
 
-from unet_jax.config import MaskRule
+from unet_jax.config import TUMORS, ConvertConfig
 from unet_jax.imaging import resize
-from unet_jax.imaging.formats.mat import RawSlice, SliceError, crashed, read_slice
+from unet_jax.imaging.formats.mat import RawSlice, SliceError, read_slice
 from unet_jax.shared.files import naming
-from unet_jax.shared.workers import work_on
 
 
 @dataclass(frozen=True, eq=False)
-class Row:
-    """One converted slice."""
+class ConvertedSlice:
+    """One slice as the converted dataset stores it; the fields down to `sha256` are cells of slices.csv."""
 
     slice: int
     label: int
@@ -34,31 +31,45 @@ class Row:
     mask: UInt8[np.ndarray, "size size"]
     native: UInt8[np.ndarray, "h bytes"]
     """The native mask, eight pixels of a row to a byte."""
+    fold: int = 0
+    """The dataset's fold, 1 to 5; 0 for none."""
+
+    @property
+    def tumor(self) -> str:
+        """Name of the tumour type."""
+        return TUMORS[self.label - 1]
 
 
-def convert_slice(path: Path, *, size: int, mask_rule: MaskRule) -> Row | SliceError:
-    """The row of one source file, or why there is none."""
+def convert_slice(path: Path, config: ConvertConfig) -> ConvertedSlice | SliceError:
+    """Convert one source file; give the error instead where the file cannot be used."""
     try:
-        raw, sha256 = read_hashed(path)
+        return convert_raw(read_slice(path), config, source=path.name, sha256=file_sha256(path))
     except SliceError as e:
         return e
-    return convert_raw(raw, size=size, mask_rule=mask_rule, source=path.name, sha256=sha256)
 
 
-def read_hashed(path: Path) -> tuple[RawSlice, str]:
-    """A slice and the SHA-256 of its file; SliceError says what is wrong with it."""
-    raw = read_slice(path)
+def file_sha256(path: Path) -> str:
+    """Compute the SHA-256 of a file's content, in hexadecimal."""
     with naming(path), path.open("rb") as f:
-        return raw, hashlib.file_digest(f, "sha256").hexdigest()
+        return hashlib.file_digest(f, "sha256").hexdigest()
 
 
-def convert_raw(raw: RawSlice, *, size: int, mask_rule: MaskRule, source: str, sha256: str) -> Row:
-    """The row of a slice that was read from the file `source` with that SHA-256."""
-    network = resize.to_network(raw.image, size)
-    return Row(
+def convert_raw(raw: RawSlice, config: ConvertConfig, *, source: str, sha256: str, fold: int = 0) -> ConvertedSlice:
+    """Convert a slice that was read.
+
+    Args:
+        raw: the slice.
+        config: size and mask rule.
+        source: name of its file.
+        sha256: SHA-256 of its file.
+        fold: the dataset's fold, or 0.
+    """
+    network = resize.to_network(raw.image, config.size)
+    return ConvertedSlice(
         slice=raw.slice,
         label=raw.label,
         pid=raw.pid,
+        fold=fold,
         height=raw.image.shape[0],
         width=raw.image.shape[1],
         tumor_pixels=int(raw.mask.sum()),
@@ -67,20 +78,6 @@ def convert_raw(raw: RawSlice, *, size: int, mask_rule: MaskRule, source: str, s
         source=source,
         sha256=sha256,
         image=network.image.astype(np.int16),
-        mask=resize.resize_mask(raw.mask, size, mask_rule),
+        mask=resize.resize_mask(raw.mask, config.size, config.mask_rule),
         native=np.packbits(raw.mask, axis=1),
     )
-
-
-def convert_slices(
-    paths: Sequence[Path], *, size: int, mask_rule: MaskRule, workers: int | None = None
-) -> Generator[Row | SliceError, None, None]:
-    """`convert_slice` of each path, in order.
-
-    Args:
-        paths: source files.
-        size: see `convert_slice`.
-        mask_rule: see `convert_slice`.
-        workers: as in `work_on`.
-    """
-    return work_on(paths, functools.partial(convert_slice, size=size, mask_rule=mask_rule), workers, crashed)

@@ -1,4 +1,4 @@
-"""A dataset that TensorFlow Datasets has prepared, as a converted dataset: what `--data tfds:NAME` names."""
+"""Datasets that TensorFlow Datasets prepares: preparing ours, and converting one for `--data tfds:NAME`."""
 
 import importlib.util
 import logging
@@ -14,13 +14,14 @@ import numpy as np
 from unet_jax.config import ConvertConfig, UserError
 from unet_jax.data.converted import rows
 from unet_jax.data.converted.arrays import Arrays
-from unet_jax.data.converted.build import write_rows
+from unet_jax.data.converted.build import write_dataset
+from unet_jax.data.converted.rows import ConvertedSlice
 from unet_jax.data.raw import find_slices
 from unet_jax.imaging.formats.mat import RawSlice
 
 PREFIX = "tfds:"
 FEATURES = {"image", "mask", "label", "pid", "slice", "fold", "border", "source", "sha256"}
-"""Of the builder `brain_tumor_figshare`."""
+"""Features of the builder `brain_tumor_figshare`."""
 HOW_TO_PREPARE = "`python -m unet_jax.tfds --raw DIR` prepares one of the slices in DIR."
 
 
@@ -39,25 +40,42 @@ def build_from_tfds(name: str, out: Path, config: ConvertConfig) -> Arrays:
     _require_tfds(f"--data {PREFIX}{name}")
     folder, tfds = find_prepared(name), _import_tfds()
     with _errors_only():
-        return _build(tfds, folder, out, config)
+        prepared = tfds.builder_from_directory(folder)
+        lacking = FEATURES - set(cast(Any, prepared.info.features))
+        if lacking or "train" not in prepared.info.splits:
+            what = ", ".join(sorted(lacking)) or "the split train"
+            raise UserError(f"{folder} is of another builder: it lacks {what}. {HOW_TO_PREPARE}")
+        total = prepared.info.splits["train"].num_examples
+        return write_dataset(out, _converted(_examples(tfds, prepared), folder, config), total, config)
 
 
-def _build(tfds: Any, folder: Path, out: Path, config: ConvertConfig) -> Arrays:
-    prepared = tfds.builder_from_directory(folder)
-    lacking = FEATURES - set(cast(Any, prepared.info.features))
-    if lacking or "train" not in prepared.info.splits:
-        what = ", ".join(sorted(lacking)) or "the split train"
-        raise UserError(f"{folder} is of another builder: it lacks {what}. {HOW_TO_PREPARE}")
-    total = prepared.info.splits["train"].num_examples
-    # In the order of their numbers, as they were prepared, and never all in memory.
+def _examples(tfds: Any, prepared: Any) -> Iterator[dict[str, Any]]:
+    """Read the examples in the order in which they were prepared, and never all into memory."""
     form = prepared.info.file_format
     if form is not None and form in form.with_random_access():
-        examples = iter(prepared.as_data_source(split="train"))
-    else:
-        read = tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1)
-        examples = tfds.as_numpy(cast(Any, prepared).as_dataset(split="train", read_config=read))
-    results = _converted(examples, folder, config)
-    return write_rows(out, results, total, size=config.size, mask_rule=config.mask_rule)
+        return iter(prepared.as_data_source(split="train"))
+    read = tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1)
+    return iter(tfds.as_numpy(prepared.as_dataset(split="train", read_config=read)))
+
+
+def _converted(
+    examples: Iterator[dict[str, Any]], folder: Path, config: ConvertConfig
+) -> Generator[ConvertedSlice, None, None]:
+    last = 0
+    for example in examples:
+        raw = RawSlice(
+            slice=int(example["slice"]),
+            image=np.ascontiguousarray(example["image"][..., 0]),
+            mask=np.ascontiguousarray(example["mask"][..., 0]),
+            label=int(example["label"]) + 1,
+            pid=example["pid"].decode(),
+            border=example["border"],
+        )
+        if raw.slice <= last:
+            raise UserError(f"{folder} has slice {raw.slice} after {last}; expected rising numbers. {HOW_TO_PREPARE}")
+        last = raw.slice
+        source, sha256 = example["source"].decode(), example["sha256"].decode()
+        yield rows.convert_raw(raw, config, source=source, sha256=sha256, fold=int(example["fold"]))
 
 
 def prepare(raw: Path | None, data_dir: Path) -> tuple[Path, int, bool]:
@@ -90,15 +108,15 @@ def prepare(raw: Path | None, data_dir: Path) -> tuple[Path, int, bool]:
 
 
 def data_dir() -> Path:
-    """Where TensorFlow Datasets keeps what it has prepared."""
+    """Give the folder in which TensorFlow Datasets keeps what it has prepared."""
     return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
 def find_prepared(name: str) -> Path:
-    """The folder of a prepared dataset, with dataset_info.json in it: of the highest version where there are several.
+    """Find the folder of a prepared dataset, with dataset_info.json in it: the highest version where there are several.
 
     Raises:
-        UserError: there is none; it says how to prepare it.
+        UserError: there is none; the message says how to prepare it.
     """
     places = (data_dir() / name.replace(":", "/"), Path(name).expanduser())
     for place in places:
@@ -123,9 +141,9 @@ def _require_tfds(what: str) -> None:
 
 
 def _import_tfds() -> Any:
-    """TensorFlow Datasets, after TensorFlow with what it needs to be told before it is imported."""
+    """Import TensorFlow Datasets, after TensorFlow with what has to be told to it before its import."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # it computes nothing here, and would say that it could
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # TensorFlow computes nothing here, and would say that it could
     import tensorflow as tf
     import tensorflow_datasets as tfds
 
@@ -135,7 +153,7 @@ def _import_tfds() -> Any:
 
 @contextmanager
 def _errors_only() -> Iterator[None]:
-    """TFDS warns of how it is made itself, through the logger of all that is built on absl."""
+    """Silence TFDS's warnings about its own making, which come through the logger of all that is built on absl."""
     logger = logging.getLogger("absl")
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -143,22 +161,3 @@ def _errors_only() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(before)
-
-
-def _converted(examples: Any, folder: Path, config: ConvertConfig) -> Generator[tuple[rows.Row, int], None, None]:
-    last = 0
-    for example in examples:
-        raw = RawSlice(
-            slice=int(example["slice"]),
-            image=np.ascontiguousarray(example["image"][..., 0]),
-            mask=np.ascontiguousarray(example["mask"][..., 0]),
-            label=int(example["label"]) + 1,
-            pid=example["pid"].decode(),
-            border=example["border"],
-        )
-        if raw.slice <= last:
-            raise UserError(f"{folder} has slice {raw.slice} after {last}; expected rising numbers. {HOW_TO_PREPARE}")
-        last = raw.slice
-        source, sha256 = example["source"].decode(), example["sha256"].decode()
-        row = rows.convert_raw(raw, size=config.size, mask_rule=config.mask_rule, source=source, sha256=sha256)
-        yield row, int(example["fold"])

@@ -1,7 +1,7 @@
 """The Figshare brain tumor dataset as a TensorFlow Datasets builder: `brain_tumor_figshare`."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +9,15 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from unet_jax.config import TUMORS
-from unet_jax.data.converted import rows
+from unet_jax.data.converted.rows import file_sha256
 from unet_jax.data.download.article import PAGE, download
-from unet_jax.data.raw import find_folds, find_slices
-from unet_jax.imaging.formats.mat import read_folds
+from unet_jax.data.raw import find_slices, folds_by_slice
+from unet_jax.imaging.formats.mat import read_slice
 from unet_jax.shared.progress import track
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
-    """Slices in rising order of their numbers, in one split, `train`: patients are divided by who uses it."""
+    """Slices in rising order of their numbers, in one split, `train`: whoever uses the dataset divides its patients."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "Version 5 of the dataset."}  # noqa: RUF012, as TFDS declares it
@@ -28,7 +28,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     def _info(self) -> tfds.core.DatasetInfo:
         features = {
-            # Not `Image`, which has no signed type: whatever slice `figshare.read_slice` takes is kept as it is.
+            # Not `Image`, which has no signed type: whatever slice `mat.read_slice` takes is kept as it is.
             "image": tfds.features.Tensor(shape=(None, None, 1), dtype=np.int16, encoding="zlib"),
             "mask": tfds.features.LabeledImage(shape=(None, None, 1), labels=["background", "tumor"]),
             "label": tfds.features.ClassLabel(names=list(TUMORS)),
@@ -52,14 +52,14 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         except AssertionError:  # how TFDS says that there is no such folder, or nothing in it
             raw = Path(dl_manager.download_dir) / self.name
             download(raw, say=print)
-        folds = find_folds(raw)
-        numbers = np.zeros(0, np.int64) if folds is None else read_folds(folds)
-        return {"train": self._generate_examples(find_slices(raw), numbers.tolist())}
+        return {"train": self._generate_examples(find_slices(raw), folds_by_slice(raw))}
 
-    def _generate_examples(self, paths: Sequence[Path], folds: Sequence[int]) -> Iterator[tuple[int, dict[str, Any]]]:
+    def _generate_examples(
+        self, paths: Sequence[Path], folds: Mapping[int, int]
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
         # On a terminal TFDS shows a bar of its own.
         for path in paths if sys.stderr.isatty() else track(paths, len(paths), "prepare"):
-            raw, sha256 = rows.read_hashed(path)
+            raw = read_slice(path)
             yield (
                 raw.slice,
                 {
@@ -68,9 +68,9 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                     "label": raw.label - 1,
                     "pid": raw.pid,
                     "slice": raw.slice,
-                    "fold": folds[raw.slice - 1] if raw.slice <= len(folds) else 0,
+                    "fold": folds.get(raw.slice, 0),
                     "border": raw.border,
                     "source": path.name,
-                    "sha256": sha256,
+                    "sha256": file_sha256(path),
                 },
             )
