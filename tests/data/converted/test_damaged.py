@@ -33,7 +33,7 @@ def damaged(dataset: Path, name: str, content: bytes) -> None:
         ("fold", "-1"),
         ("height", "15"),
         ("width", "999999999"),
-        ("tumor_pixels", str(10**30)),
+        ("tumor_pixels", str(10**15)),
         ("p1", "nan"),
         ("p99", "inf"),
         ("p99", "-32768"),
