@@ -26,4 +26,14 @@ def test_a_wheel_holds_all_of_the_package_and_nothing_else(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert packed == {p.relative_to(tree).as_posix() for p in (tree / "unet_jax").rglob("*") if p.is_file()}
-    assert {p.suffix for p in map(Path, packed)} == {".py", ".html", ".css", ".js", ".md", ".bib", ".txt", ".tsv"}
+    assert {p.suffix for p in map(Path, packed)} == {
+        ".py",
+        ".html",
+        ".css",
+        ".js",
+        ".md",
+        ".bib",
+        ".txt",
+        ".tsv",
+        ".toml",
+    }
