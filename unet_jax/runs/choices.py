@@ -60,7 +60,7 @@ def choose_threshold(predicted: Predicted, step: int) -> Threshold:
 
 
 def choose_postprocess(predicted: Predicted, threshold: Threshold) -> PostprocessChoice:
-    """Choose the one of `components.CHOICES` with the highest micro-IoU, likewise, under a threshold chosen so."""
+    """Choose the one of `components.CHOICES` with the highest micro-IoU on native validation slices, thresholded."""
     total = {choice: np.zeros(4, np.int64) for choice in CHOICES}
     for i in range(len(predicted.rows)):
         pred = np.asarray(apply_threshold(predicted.native_probs(i), threshold.threshold))
