@@ -262,3 +262,10 @@ def test_data_scores_and_plots_are_there_without_jax():
     code, loaded = loaded_by(f"import {', '.join(modules)}")
     assert code == 0 and {"numpy", "h5py", "matplotlib"} <= loaded
     assert loaded & {"jax", "flax", "tensorflow", "tensorflow_datasets"} == set()
+
+
+def test_the_list_of_commands_has_a_line_for_each():
+    done = subprocess.run([sys.executable, "-m", "unet_jax"], capture_output=True, text=True, check=True, timeout=60)
+    lines = [line.split(maxsplit=1) for line in done.stdout.splitlines()[2:]]
+    assert [name for name, _ in lines] == COMMANDS
+    assert all(len(said) > 10 and "`" not in said.split()[0] for _, said in lines)

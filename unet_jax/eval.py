@@ -18,22 +18,22 @@ class Options:
     data: Path | None = None
     """Converted dataset; default: the one of the run. Another one can only be scored whole, with --split all."""
     split: SplitName = "test"
-    """Which slices."""
+    """Slices to score."""
     threshold: float | None = None
-    """Probability from which on a pixel is tumour; default: the one with the best IoU on validation (of several runs
+    """Lowest probability of a pixel that is tumour; default: the one with the best IoU on validation (of several runs
     their mean)."""
     checkpoint: str = "best"
-    """best, latest, or a step."""
+    """Checkpoint to use: best, latest, or the number of a step."""
     output: Path | None = None
     """Folder for the results; default: W/eval/SPLIT. Needed with several workdirs."""
     tta: bool = False
     """Average the probabilities of a slice and of its mirror image."""
     postprocess: bool = False
-    """Remove small components and fill holes of native masks, as was found best on validation."""
+    """Remove small components and fill holes of native masks, in the way that was best on validation."""
     spacing: float | None = None
     """Millimetres a native pixel, so that distances are in mm; 0.49 for the Figshare dataset. Default: pixels."""
     tolerance: float = 2.0
-    """Of the normalised surface Dice: mm with --spacing, else pixels."""
+    """Tolerance of the normalised surface Dice: mm with --spacing, else pixels."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from unet_jax.runs.networks import least_postprocess, open_runs
     from unet_jax.runs.predicted import predict_rows
     from unet_jax.runs.records import read_records
+    from unet_jax.scoring.components import Postprocess
 
     compile_cache.enable()
     runs = open_runs(options.workdir, options.checkpoint)
@@ -75,8 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.threshold is None:
             predictor = replace(predictor, threshold=chosen.threshold.threshold, threshold_note=None)
     if options.postprocess:
-        cleaning = chosen.postprocess.postprocess if chosen else least_postprocess(runs)
-        predictor = replace(predictor, postprocess=cleaning)
+        found = chosen.postprocess if chosen else least_postprocess(runs)
+        predictor = replace(predictor, postprocess=Postprocess(found.min_pixels, found.fill_holes))
     out = options.output or first.workdir.path / "eval" / options.split
     part = Part(predictor, predict_rows(predictor, arrays, rows, "predicting"))
     summary = write_evaluation(
@@ -95,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _rows(runs: Any, arrays: Any, split: SplitName) -> Any:
-    """Rows of the split, which all networks alike must have held out of training, or not."""
+    """Find the rows of the split, which all networks alike must have held out of training, or not."""
     if split == "all":
         return runs[0].split.rows(arrays, "all")
     for run in runs:
@@ -104,15 +105,15 @@ def _rows(runs: Any, arrays: Any, split: SplitName) -> Any:
                 f"{arrays.path} is not the dataset that {run.workdir.path} was trained on, so --split "
                 f"{split} means nothing for it. Use --split all."
             )
-    rows = [run.split.rows(arrays, split) for run in runs]
-    for run, others in zip(runs, rows, strict=True):
-        if list(others) != list(rows[0]):
+    rows = runs[0].split.rows(arrays, split)
+    for run in runs[1:]:
+        if list(run.split.rows(arrays, split)) != list(rows):
             raise UserError(
                 f"{runs[0].workdir.path} and {run.workdir.path} have different slices in split "
                 f"{split}: what one of them is scored on, another was trained on. Average runs of one split "
                 "(a cross-validation's own scores are in its eval/oof), or score another dataset with --split all."
             )
-    return rows[0]
+    return rows
 
 
 if __name__ == "__main__":

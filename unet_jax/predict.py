@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from unet_jax.inference.output import Output, check_output, folder_of
     from unet_jax.inference.table import Table
     from unet_jax.models import compile_cache
-    from unet_jax.runs.networks import open_predictor
+    from unet_jax.runs.networks import load
     from unet_jax.shared.progress import progress
 
     part = (options.part_id, options.num_parts)
@@ -78,8 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_output(options.input, images, output)
     images = output.share(images)
     compile_cache.enable()
-    predictor = open_predictor(
-        options.workdir,
+    predictor = load(
+        *options.workdir,
         checkpoint=options.checkpoint,
         threshold=options.threshold,
         tta=options.tta,
@@ -89,23 +89,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     root = folder_of(options.input)
     made = {"input": str(root.resolve())} | predictor.describe() | vars(reading)
-    if not options.uncertainty:
-        made.pop("dropout_samples", None)
     table = Table(output, made, keep=options.skip_existing)
     with read.silent_readers(), table:
         slices = sum(read.count_slices(root / image, reading) for image in images if not table.kept(image))
         try:
             with progress(slices, "predict") as advance:
-                predict_images(
-                    predictor,
-                    options.input,
-                    images,
-                    output,
-                    table,
-                    advance,
-                    reading=reading,
-                    batch_size=options.batch_size,
-                )
+                predict_images(predictor, root, images, output, table, advance, reading, options.batch_size)
         except KeyboardInterrupt:
             if not table.done:
                 raise

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.benchmarks.cases import Row, median_ms
-from unet_jax.runs.networks import open_predictor
+from unet_jax.runs.networks import load
 
 DOORS = ("train", "eval", "predict", "compare", "crossval", "convert", "check", "download", "phantom", "tfds")
 
@@ -80,7 +80,7 @@ def _folder(run: Path, config: Any, arrays: Any, source: Path, masks: Path) -> R
     from unet_jax.training.optimizer import make_optimizer
     from unet_jax.training.state import init_state
 
-    predictor, images = open_predictor(run), find_images(source)
+    predictor, images = load(run), find_images(source)
     state = init_state(config, arrays.size, make_optimizer(config.optim, 1))
     forward = make_predict(config.model, config.preprocess)
     variables = {"params": state.params, "batch_stats": state.batch_stats}

@@ -1,6 +1,8 @@
 """A predictor without a network, and folders to predict from and to."""
 
 import csv
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
@@ -27,14 +29,14 @@ class FakePredictor(Predictor):
         vars(self).update(own)  # a predictor is frozen
 
     @classmethod
-    def open(cls, workdirs, *, checkpoint="best", threshold=None, **given):
+    def open(cls, *workdirs, checkpoint="best", threshold=None, **given):
         cls.opened, cls.given = (workdirs, checkpoint, threshold), given
         own = {name: given[name] for name in ("uncertainty", "dropout_samples")}
         return cls(threshold=cls.threshold if threshold is None else threshold, **own)
 
     def describe(self):
-        samples = self.dropout_samples if self.uncertainty else None
-        return {"networks": [7], "threshold": self.threshold, "dropout_samples": samples}
+        samples = {"dropout_samples": self.dropout_samples} if self.uncertainty else {}
+        return {"networks": [7], "threshold": self.threshold, **samples}
 
     def warn_about(self, image):
         return "dark" if image.max() < 20 else None
@@ -42,11 +44,30 @@ class FakePredictor(Predictor):
     def mask(self, probs):
         return probs >= self.threshold
 
+    def note(self, image):
+        """Take notice of an image that the network is given; for tests to replace."""
+
     def stream(self, images, batch_size=16):
         images = iter(images)
-        while batch := [image.astype(np.float32) / 255 for image in islice(images, batch_size)]:
-            for probs in batch:
+        while batch := list(islice(images, batch_size)):
+            for image in batch:
+                self.note(image)
+                probs = image.astype(np.float32) / 255
                 yield Probabilities(probs, probs / 4 if self.uncertainty else None)
+
+    @classmethod
+    @contextmanager
+    def interrupted(cls, after: int) -> Iterator[None]:
+        """Have Ctrl-C come after so many slices."""
+        whole = cls.stream
+
+        def stream(self, images, batch_size):
+            yield from islice(whole(self, images, batch_size), after)
+            raise KeyboardInterrupt
+
+        cls.stream = stream
+        yield
+        cls.stream = whole
 
 
 def bright(rows: int, h: int = 20, w: int = 17) -> np.ndarray:

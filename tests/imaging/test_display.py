@@ -12,11 +12,8 @@ def test_percentiles_become_black_and_white():
         assert shown.flat[value] == grey  # round((value - 102) / 9996 * 255)
 
 
-def test_constant_is_black():
+def test_constant_is_black_and_few_bright_pixels_are_seen():
     assert not to_display(np.full((16, 16), 7.5)).any()
-
-
-def test_few_bright_pixels_are_seen():
     image = np.zeros((32, 32), np.int16)
     image[3, 4] = 900
     assert to_display(image)[3, 4] == 255

@@ -17,21 +17,18 @@ def test_slice_of_the_dataset(tmp_path):
     refused(tmp_path / "8.mat", "not a MATLAB 7.3 (HDF5) file")
 
 
-class TestRefused:
-    def test_absent(self, tmp_path):
-        refused(tmp_path / "a.png", "No such file")
-
-    def test_folder(self, tmp_path):
-        (tmp_path / "a.png").mkdir()
-        refused(tmp_path / "a.png", "not a regular file")
-
-    def test_pipe_is_not_waited_for(self, tmp_path):
-        os.mkfifo(tmp_path / "a.png")
-        refused(tmp_path / "a.png", "not a regular file")
-
-    def test_text(self, tmp_path):
-        (tmp_path / "a.png").write_text("hello")
-        refused(tmp_path / "a.png", "is no PNG, JPEG, TIFF or BMP picture")
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda path: None, "No such file"),
+        (Path.mkdir, "not a regular file"),
+        (os.mkfifo, "not a regular file"),  # which is not waited for
+        (lambda path: path.write_text("hello"), "is no PNG, JPEG, TIFF or BMP picture"),
+    ],
+)
+def test_what_is_no_picture_is_refused(tmp_path, make, reason):
+    make(tmp_path / "a.png")
+    refused(tmp_path / "a.png", reason)
 
 
 @pytest.mark.parametrize(

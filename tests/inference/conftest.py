@@ -12,7 +12,7 @@ def fake(monkeypatch):
     class Fake(FakePredictor):
         pass
 
-    monkeypatch.setattr("unet_jax.runs.networks.open_predictor", lambda *given, **named: Fake.open(*given, **named))
+    monkeypatch.setattr("unet_jax.runs.networks.load", lambda *given, **named: Fake.open(*given, **named))
     return Fake
 
 

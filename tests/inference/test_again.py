@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from itertools import islice
 
 import numpy as np
 import pytest
@@ -28,17 +27,8 @@ def six(job):
 @pytest.fixture
 def seen(fake, monkeypatch):
     """The largest brightness counts of what went through the network, one number an image: its rows of tumour."""
-    numbers, plain = [], fake.stream
-
-    def stream(self, images, batch_size):
-        def noted():
-            for image in images:
-                numbers.append(int((image[:, 0] == 204).sum()))
-                yield image
-
-        yield from plain(self, noted(), batch_size)
-
-    monkeypatch.setattr(fake, "stream", stream)
+    numbers = []
+    monkeypatch.setattr(fake, "note", lambda self, image: numbers.append(int((image[:, 0] == 204).sum())))
     return numbers
 
 
@@ -47,13 +37,10 @@ def everything(folder):
 
 
 class TestSkipExisting:
-    def test_nothing_there_is_nothing_skipped(self, six, seen, capsys):
+    def test_nothing_there_is_nothing_skipped_and_all_there_is_all_skipped(self, six, seen, capsys):
         assert six.run("--skip-existing") == 0
         assert seen == [0, 1, 2, 3, 4, 5]
         assert "6 of 6 images predicted, 0 files skipped as done before, 5 with tumour" in capsys.readouterr().out
-
-    def test_all_there_is_all_skipped(self, six, seen, capsys):
-        assert six.run() == 0
         before = everything(six.out)
         seen.clear()
         assert six.run("--skip-existing") == 0
@@ -72,9 +59,8 @@ class TestSkipExisting:
         assert [row["input"] for row in six.table()] == ["0.png", "1.png", "2.png", "2b.png", "3.png", "4.png", "5.png"]
         assert [row["tumor_pixels"] for row in six.table()] == [str(17 * n) for n in (0, 1, 2, 7, 3, 4, 5)]
         after = everything(six.out)
-        assert {name: after[name] for name in before if name != "predictions.csv"} == {
-            name: content for name, content in before.items() if name != "predictions.csv"
-        }
+        del before["predictions.csv"]
+        assert {name: after[name] for name in before} == before
         seen.clear()
         assert six.run("--skip-existing", "--overlays") == 0
         assert seen == [0, 1, 2, 7, 3, 4, 5]
@@ -111,41 +97,26 @@ class TestSkipExisting:
         assert seen == [3, 4, 5]  # the last row of the killed process might have been half of a volume's
         assert everything(six.out) == before
 
-    def test_two_killed_runs_one_after_the_other(self, six, seen, fake, monkeypatch):
+    def test_two_killed_runs_one_after_the_other(self, six, seen, fake):
         assert six.run() == 0
         before = everything(six.out)
         lines = before["predictions.csv"].splitlines(keepends=True)
         (six.out / "predictions.csv").write_bytes(lines[0] + b"".join(lines[5:]))
         (six.out / ".predictions.csv.part").write_bytes(b"".join(lines[:4]))
-        whole = fake.stream
-
-        def stream(self, images, batch_size):
-            raise KeyboardInterrupt
-            yield
-
-        monkeypatch.setattr(fake, "stream", stream)
-        with pytest.raises(KeyboardInterrupt):
+        with fake.interrupted(0), pytest.raises(KeyboardInterrupt):
             six.run("--skip-existing")
-        monkeypatch.setattr(fake, "stream", whole)
         seen.clear()
         assert six.run("--skip-existing") == 0
         assert seen == [2, 3] and everything(six.out) == before
 
-    def test_interrupted_while_it_skips_keeps_later_rows(self, six, seen, fake, monkeypatch):
+    def test_interrupted_while_it_skips_keeps_later_rows(self, six, seen, fake):
         assert six.run() == 0
         before = everything(six.out)
         (six.out / "1.png").unlink()
         (six.out / "3.png").unlink()
-        whole = fake.stream
-
-        def stream(self, images, batch_size):
-            yield from islice(whole(self, images, batch_size), 1)
-            raise KeyboardInterrupt
-
-        monkeypatch.setattr(fake, "stream", stream)
-        assert six.run("--skip-existing") == 1
+        with fake.interrupted(1):
+            assert six.run("--skip-existing") == 1
         assert [row["input"] for row in six.table()] == ["0.png", "1.png", "2.png", "4.png", "5.png"]
-        monkeypatch.setattr(fake, "stream", whole)
         seen.clear()
         assert six.run("--skip-existing") == 0
         assert seen == [3] and everything(six.out) == before
@@ -174,6 +145,9 @@ class TestSkipExisting:
 
     def test_other_networks_and_inputs_are_refused(self, six, fake, monkeypatch):
         assert six.run() == 0
+        six.put(six.folder / "other/3.png", six.bright(9))
+        with pytest.raises(UserError, match=r"with input .*/in instead of .*/other"):
+            six.run("--skip-existing", source=six.folder / "other")
         monkeypatch.setattr(fake, "describe", lambda self: {"networks": [8], "threshold": 0.5})
         with pytest.raises(UserError, match="with other networks"):
             six.run("--skip-existing")
@@ -189,29 +163,16 @@ class TestSkipExisting:
         with pytest.raises(UserError, match="with dropout_samples 8 instead of 9"):
             six.run("--skip-existing", "--uncertainty", "--dropout-samples", "9")
 
-    def test_another_input_folder_is_refused(self, six):
-        assert six.run() == 0
-        six.put(six.folder / "other/3.png", six.bright(9))
-        with pytest.raises(UserError, match=r"with input .*/in instead of .*/other"):
-            six.run("--skip-existing", source=six.folder / "other")
-
     def test_a_table_that_does_not_say_how_it_was_made(self, six):
         assert six.run() == 0
         (six.out / "predictions.json").unlink()
         with pytest.raises(UserError, match=r"no predictions\.json beside it"):
             six.run("--skip-existing")
 
-    def test_a_killed_run_with_other_options_leaves_no_rows_of_the_old_ones(self, six, seen, fake, monkeypatch):
+    def test_a_killed_run_with_other_options_leaves_no_rows_of_the_old_ones(self, six, seen, fake):
         assert six.run() == 0
-
-        def stream(self, images, batch_size):
-            yield from islice(whole(self, images, batch_size), 2)
-            raise KeyboardInterrupt
-
-        whole = fake.stream
-        monkeypatch.setattr(fake, "stream", stream)
-        assert six.run("--threshold", "0.1") == 1
-        monkeypatch.setattr(fake, "stream", whole)
+        with fake.interrupted(2):
+            assert six.run("--threshold", "0.1") == 1
         with pytest.raises(UserError, match=r"with threshold 0\.1 instead of 0\.5"):
             six.run("--skip-existing")
         seen.clear()
@@ -264,7 +225,7 @@ class TestParts:
         code = (
             "import runpy, sys, unet_jax.runs.networks as p\n"
             "space = runpy.run_path(sys.argv.pop(1))\n"
-            "p.open_predictor = space['FakePredictor'].open\n"
+            "p.load = space['FakePredictor'].open\n"
             "from unet_jax.predict import main\n"
             "sys.exit(main())"
         )

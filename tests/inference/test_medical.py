@@ -86,17 +86,8 @@ class TestVolume:
         values = stack(job, 3, 0, 5)
         values[7, 11, 2] = 255
         job.put("a.nii", values)
-        seen, plain = [], fake.stream
-
-        def stream(self, images, batch_size):
-            def noted():
-                for image in images:
-                    seen.append(image)
-                    yield image
-
-            yield from plain(self, noted(), batch_size)
-
-        monkeypatch.setattr(fake, "stream", stream)
+        seen = []
+        monkeypatch.setattr(fake, "note", lambda self, image: seen.append(image))
         assert job.run("--upright", "--probabilities", "--overlays", "--uncertainty") == 0
         # The affine's axes run right, anterior and superior.
         np.testing.assert_array_equal(seen[2], values[::-1, ::-1, 2].T)
@@ -171,19 +162,11 @@ class TestVolume:
         with pytest.raises(UserError, match="with axis None instead of 2"):
             job.run("--skip-existing", "--axis", "2")
 
-    def test_an_interruption_leaves_no_half_volume(self, job, fake, monkeypatch):
+    def test_an_interruption_leaves_no_half_volume(self, job, fake):
         job.put("a.nii", stack(job, 1, 2))
         job.put("b.nii", stack(job, 3, 4, 5))
-        plain = fake.stream
-
-        def stream(self, images, batch_size):
-            for i, predicted in enumerate(plain(self, images, batch_size)):
-                if i == 4:
-                    raise KeyboardInterrupt
-                yield predicted
-
-        monkeypatch.setattr(fake, "stream", stream)
-        assert job.run("--batch-size", "1") == cli.EXIT_FAILURE
+        with fake.interrupted(4):
+            assert job.run("--batch-size", "1") == cli.EXIT_FAILURE
         assert [row["input"] for row in job.table()] == ["a.nii", "a.nii"]
         assert job.files() == ["a.nii.gz", "predictions.csv"]
 

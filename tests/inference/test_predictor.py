@@ -17,7 +17,7 @@ from unet_jax.data.splits import load_split
 from unet_jax.imaging.formats.mat import read_slice
 from unet_jax.imaging.resize import to_network
 from unet_jax.models.preprocess import preprocess
-from unet_jax.runs.networks import open_predictor
+from unet_jax.runs.networks import load
 from unet_jax.runs.workdir import Workdir
 
 
@@ -27,7 +27,7 @@ def overlap(a, b):
 
 
 def test_a_slice_from_its_file_is_bit_identical_to_the_converted_one(trained, tiny_data, raw_phantom):
-    predictor, arrays = open_predictor(trained), open_arrays(tiny_data)
+    predictor, arrays = load(trained), open_arrays(tiny_data)
     files = find_slices(raw_phantom)[:5]
     from_files = list(predictor.stream_network([to_network(read_slice(f).image, 32) for f in files], batch_size=5))
     rows = [arrays.network_slice(r) for r in range(5)]
@@ -76,7 +76,7 @@ def test_8_bits_change_the_network_input_by_rounding_alone(raw_phantom):
 
 
 def test_any_size_and_aspect_and_batch(trained):
-    predictor = open_predictor(trained)
+    predictor = load(trained)
     rng = np.random.default_rng(0)
     images = [
         rng.integers(0, 255, shape).astype(np.uint8) for shape in [(20, 50), (64, 64), (90, 33), (16, 17), (5, 200)]
@@ -103,7 +103,7 @@ def test_any_size_and_aspect_and_batch(trained):
     ],
 )
 def test_few_slices_are_few_to_compute(trained, slices, batch_size, computed):
-    predictor, shapes = open_predictor(trained), []
+    predictor, shapes = load(trained), []
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 255, (32, 32)).astype(np.uint8) for _ in range(slices)]
     expected = [p for p, _ in predictor.stream(images + images[:1] * (16 - slices), batch_size=16)][:slices]
@@ -121,35 +121,35 @@ def test_few_slices_are_few_to_compute(trained, slices, batch_size, computed):
 
 def test_threshold_of_another_checkpoint_is_not_used(trained):
     chosen = json.loads((trained / "threshold.json").read_text())
-    assert open_predictor(trained).threshold == chosen["threshold"]
-    assert open_predictor(trained).threshold_note is None
-    assert open_predictor(trained, threshold=0.3).threshold == 0.3
+    assert load(trained).threshold == chosen["threshold"]
+    assert load(trained).threshold_note is None
+    assert load(trained, threshold=0.3).threshold == 0.3
     workdir = Workdir(trained)
     kept = workdir.threshold.read_text()
     try:
         workdir.threshold.write_text(json.dumps(chosen | {"checkpoint_step": 1}))
-        other = open_predictor(trained)
+        other = load(trained)
         assert other.threshold == 0.5 and "is for step 1" in other.threshold_note
         workdir.threshold.unlink()
-        absent = open_predictor(trained)
+        absent = load(trained)
         assert absent.threshold == 0.5 and absent.threshold_note == "none was chosen on validation"
         for damaged in ("{", "{}", "[]", json.dumps(chosen | {"threshold": "high"})):
             workdir.threshold.write_text(damaged)
             with pytest.raises(UserError, match=r"is damaged\. Delete it"):
-                open_predictor(trained)
+                load(trained)
     finally:
         workdir.threshold.write_text(kept)
 
 
 def test_fixed_scale_warns_of_other_units(trained):
-    predictor = open_predictor(trained)
+    predictor = load(trained)
     assert predictor.warn_about(np.ones((4, 4))) is None
     config = json.loads((trained / "config.json").read_text())
     config["preprocess"]["kind"] = "fixed"
     other = trained.parent / "fixed"
     shutil.copytree(trained, other)
     (other / "config.json").write_text(json.dumps(config))
-    fixed, largest = open_predictor(other), load_split(other / "split.json").intensity_max
+    fixed, largest = load(other), load_split(other / "split.json").intensity_max
     assert "below a quarter of the training data's" in fixed.warn_about(np.full((4, 4), largest / 4 - 1))
     assert fixed.warn_about(np.full((4, 4), largest / 4)) is None
 
@@ -157,4 +157,4 @@ def test_fixed_scale_warns_of_other_units(trained):
 def test_no_checkpoints(trained, tmp_path):
     shutil.copy(trained / "config.json", tmp_path)
     with pytest.raises(UserError, match="has no checkpoints"):
-        open_predictor(tmp_path)
+        load(tmp_path)

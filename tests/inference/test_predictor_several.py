@@ -16,7 +16,7 @@ from unet_jax.inference.programs import make_predict
 from unet_jax.models.layers import Dropout
 from unet_jax.models.network import UNet
 from unet_jax.runs.choices import PostprocessChoice, Threshold, store_choice
-from unet_jax.runs.networks import open_predictor, open_run
+from unet_jax.runs.networks import load, open_run
 from unet_jax.runs.workdir import Workdir
 from unet_jax.scoring.components import Postprocess
 
@@ -48,38 +48,38 @@ def probabilities(predictor, images):
 
 
 def test_probabilities_are_averaged_and_their_spread_is_the_standard_deviation(trained, other, images):
-    one, two = (probabilities(open_predictor(w), images) for w in (trained, other))
+    one, two = (probabilities(load(w), images) for w in (trained, other))
     assert np.abs(one - two).max() > 0.01
-    both = open_predictor([trained, other], uncertainty=True)
+    both = load(trained, other, uncertainty=True)
     probs, spread = (np.stack(x) for x in zip(*both.stream(images), strict=True))
     np.testing.assert_allclose(probs, (one + two) / 2, atol=1e-6)
     np.testing.assert_allclose(spread, np.abs(one - two) / 2, atol=1e-6)
-    assert [s for _, s in open_predictor([trained, other]).stream(images[:1])] == [None]
+    assert [s for _, s in load(trained, other).stream(images[:1])] == [None]
 
 
 def test_the_threshold_of_several_is_the_mean_of_theirs(trained, other, tmp_path):
-    own = open_predictor(trained).threshold
-    both = open_predictor([trained, other])
+    own = load(trained).threshold
+    both = load(trained, other)
     assert both.threshold == pytest.approx((own + 0.9) / 2) and both.threshold_note is None
-    assert open_predictor([trained, other], threshold=0.2).threshold == 0.2
+    assert load(trained, other, threshold=0.2).threshold == 0.2
     shutil.copytree(other, tmp_path / "lacking")
     (tmp_path / "lacking" / "threshold.json").unlink()
-    lacking = open_predictor([trained, tmp_path / "lacking"])
+    lacking = load(trained, tmp_path / "lacking")
     assert lacking.threshold == pytest.approx((own + 0.5) / 2)
     assert lacking.threshold_note == f"{tmp_path / 'lacking'}: none was chosen on validation"
 
 
 def test_equal_networks_are_described_equally_wherever_they_lie(trained, other, tmp_path):
     shutil.copytree(trained, tmp_path / "moved")
-    described = open_predictor(trained).describe()
-    assert open_predictor(tmp_path / "moved").describe() == described
+    described = load(trained).describe()
+    assert load(tmp_path / "moved").describe() == described
     assert json.loads(json.dumps(described)) == described
     for changed in (
-        open_predictor(other),
-        open_predictor([trained, other]),
-        open_predictor(trained, tta=True),
-        open_predictor(trained, threshold=0.123),
-        open_predictor(trained, uncertainty=True),
+        load(other),
+        load(trained, other),
+        load(trained, tta=True),
+        load(trained, threshold=0.123),
+        load(trained, uncertainty=True),
     ):
         assert changed.describe() != described
 
@@ -89,11 +89,11 @@ def test_networks_of_different_sizes_are_refused(trained, tmp_path):
     path = tmp_path / "other" / "split.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"size": 64}))
     with pytest.raises(UserError, match=r"was trained at 32x32 and .* at 64x64"):
-        open_predictor([trained, tmp_path / "other"])
+        load(trained, tmp_path / "other")
 
 
 def test_tta_averages_a_slice_and_its_mirror_image(trained, images):
-    plain, averaged = open_predictor(trained), open_predictor(trained, tta=True)
+    plain, averaged = load(trained), load(trained, tta=True)
     mirrored = probabilities(plain, [i[:, ::-1] for i in images])[:, :, ::-1]
     np.testing.assert_allclose(
         probabilities(averaged, images), (probabilities(plain, images) + mirrored) / 2, atol=1e-6
@@ -105,7 +105,7 @@ def test_tta_averages_a_slice_and_its_mirror_image(trained, images):
 
 
 def test_dropout_spreads_and_leaves_the_probabilities(trained, images):
-    plain, spreading = open_predictor(trained), open_predictor(trained, uncertainty=True, dropout_samples=8)
+    plain, spreading = load(trained), load(trained, uncertainty=True, dropout_samples=8)
     spreads = {}
     for batch_size in (1, 3, 16):
         probs, spread = (np.stack(x) for x in zip(*spreading.stream(images, batch_size), strict=True))
@@ -118,7 +118,7 @@ def test_dropout_spreads_and_leaves_the_probabilities(trained, images):
 
 
 def test_the_spread_is_that_of_passes_with_dropout(trained, tiny_data):
-    spreading = open_predictor(trained, uncertainty=True, dropout_samples=4)
+    spreading = load(trained, uncertainty=True, dropout_samples=4)
     run, part = open_run(trained), open_arrays(tiny_data).network_slice(0)
     ((_, spread),) = spreading.stream_network([part])
     x = np.clip((part.image - part.p1) / (part.p99 - part.p1), 0, 1).astype(np.float32)
@@ -137,11 +137,11 @@ def test_a_single_network_without_dropout_has_no_spread(trained, tmp_path, image
     config["model"]["dropout"] = 0.0
     path.write_text(json.dumps(config))
     with pytest.raises(UserError, match=r"without dropout, so one network alone has no spread\. Give several"):
-        open_predictor(tmp_path / "run", uncertainty=True)
-    both = open_predictor([tmp_path / "run", trained], uncertainty=True)
+        load(tmp_path / "run", uncertainty=True)
+    both = load(tmp_path / "run", trained, uncertainty=True)
     assert next(both.stream(images[:1])).spread.max() < 1e-6  # the same weights twice
     with pytest.raises(UserError, match="--dropout-samples is 1; it must be at least 2"):
-        open_predictor(trained, uncertainty=True, dropout_samples=1)
+        load(trained, uncertainty=True, dropout_samples=1)
 
 
 def test_sampling_drops_values_and_keeps_the_running_statistics(trained):
@@ -171,17 +171,17 @@ def test_masks_are_cleaned_as_chosen(trained, tmp_path, images):
     probs = np.zeros((20, 20), np.float32)
     probs[2, 2] = probs[10:14, 10:14] = 0.99
     probs[11:13, 11:13] = 0
-    plain, cleaned = open_predictor(workdir.path), open_predictor(workdir.path, postprocess=True)
+    plain, cleaned = load(workdir.path), load(workdir.path, postprocess=True)
     assert cleaned.postprocess == Postprocess(5, True)
     assert plain.mask(probs).sum() == 13 and cleaned.mask(probs).sum() == 16
     # Of several the least that any of them asks for.
     shutil.copytree(workdir.path, tmp_path / "second")
     store_choice(Workdir(tmp_path / "second").postprocess, PostprocessChoice(1, False, **entry))
-    both = open_predictor([workdir.path, tmp_path / "second"], postprocess=True)
+    both = load(workdir.path, tmp_path / "second", postprocess=True)
     assert both.postprocess == Postprocess(1, False) and both.mask(probs).sum() == 13
     store_choice(workdir.postprocess, PostprocessChoice(5, True, **entry | {"checkpoint_step": step + 1}))
     with pytest.raises(UserError, match=rf"no post-processing chosen for step {step}\. Run .*--split val"):
-        open_predictor(workdir.path, postprocess=True)
+        load(workdir.path, postprocess=True)
 
 
 # unet_jax.load
@@ -191,7 +191,7 @@ def test_load_predicts_one_image_or_a_list(trained, images, tmp_path):
     network = unet_jax.load(trained)
     masks, probs = network.predict(images)
     assert isinstance(masks, list) and isinstance(probs, list)
-    np.testing.assert_array_equal(np.stack(probs), probabilities(open_predictor(trained), images))
+    np.testing.assert_array_equal(np.stack(probs), probabilities(load(trained), images))
     np.testing.assert_array_equal(np.stack(masks), np.stack(probs) >= np.float32(network.threshold))
     mask, prob = network.predict(images[0])
     assert mask.dtype == bool and prob.dtype == np.float32 and mask.shape == prob.shape == images[0].shape
@@ -207,7 +207,7 @@ def test_load_predicts_one_image_or_a_list(trained, images, tmp_path):
 def test_load_averages_and_says_what_it_cannot_use(trained, other, images):
     both = unet_jax.load(str(trained), str(other))
     np.testing.assert_array_equal(
-        both.predict(images[:1]).probs[0], next(open_predictor([trained, other]).stream(images[:1])).probs
+        both.predict(images[:1]).probs[0], next(load(trained, other).stream(images[:1])).probs
     )
     with pytest.raises(UserError, match="was given no workdir"):
         unet_jax.load()

@@ -75,10 +75,10 @@ def test_history_marks_the_epoch_of_the_best_validation_iou_in_each_panel():
         assert f"(best epoch: {value:.3f})" in axes.get_title()
     words = [t.get_text() for t in figure.legends[0].get_texts()]
     assert words == ["train", "validation", "highest validation micro-IoU: epoch 2", "learning rate"]
-
-
-def test_history_marks_the_latest_of_equal_epochs():
+    # Of equal epochs the latest, and one without a loss all the same.
     assert line(history_figure(records([0.1, 0.6, 0.6])).axes[2], "highest")[0].tolist() == [3]
+    loss, _, iou, _ = history_figure(records([0.2], loss=None)).axes
+    assert (loss.get_title(), iou.get_title()) == ("Loss", "Micro-IoU (best epoch: 0.200)")
 
 
 @pytest.mark.parametrize("missing", [None, float("nan"), float("inf")])
@@ -96,26 +96,17 @@ def test_history_without_any_validation_iou_marks_nothing(tmp_path):
     assert size(tmp_path / "h.png") == (1560, 540)
 
 
-def test_history_of_a_best_epoch_without_a_loss_still_marks_the_epoch():
-    loss, _, iou, _ = history_figure(records([0.2], loss=None)).axes
-    assert loss.get_title() == "Loss"
-    assert iou.get_title() == "Micro-IoU (best epoch: 0.200)"
-
-
 def test_history_of_one_epoch_shows_points():
     for axes in history_figure(records([0.3])).axes:
         assert all(x.get_marker() not in ("", "None") for x in axes.get_lines() if not x.get_label().startswith("_"))
         assert axes.get_xlim() == (0, 2)
 
 
-def test_threshold_marks_the_one_in_use_with_its_value():
+def test_threshold_marks_the_one_in_use_with_its_value_if_it_was_tried():
     (axes,) = threshold_figure([0.25, 0.5, 0.75], [0.4, 0.625, 0.5], 0.5).axes
     assert [v.tolist() for v in line(axes, "validation")] == [[0.25, 0.5, 0.75], [0.4, 0.625, 0.5]]
     assert [v.tolist() for v in line(axes, "chosen")] == [[0.5], [0.625]]
     assert axes.get_title() == "Threshold 0.5 gives micro-IoU 0.625 on validation"
-
-
-def test_threshold_that_was_not_tried_has_no_value():
     (axes,) = threshold_figure([0.25, 0.5, 0.75], [0.4, 0.625, 0.5], 0.33).axes
     assert np.isnan(line(axes, "chosen")[1]).all()
     assert [x.get_xdata()[0] for x in axes.get_lines() if x.get_linestyle() == "--"] == [0.33]
@@ -130,9 +121,6 @@ def test_reliability_draws_the_bins_that_hold_pixels():
     bars = [(b.get_x(), b.get_width(), b.get_height()) for b in lower.patches]
     assert bars == [(0.0, 0.25, 1000), (0.25, 0.25, 0), (0.5, 0.5, 50)]
     assert lower.get_yscale() == "log"
-
-
-def test_reliability_of_no_pixels_is_drawn():
     empty = [b | {"pixels": 0, "mean_probability": None, "fraction_tumor": None} for b in BINS]
     figure = reliability_figure({"bins": empty})
     assert b"<svg" in svg(figure) and len(figure.axes[0].get_lines()[1].get_xydata()) == 0

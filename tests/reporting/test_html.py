@@ -185,9 +185,7 @@ def test_the_head_and_the_notes_say_how_it_was_scored(tmp_path):
     found = page.one("section", id="scores")[2]
     for words in ("1,234", "87.5 %", "62.5 %", "0.44"):
         assert words in found
-
-
-def test_several_thresholds_are_all_named(tmp_path):
+    # Several thresholds are all named.
     summary = make_summary(4, threshold=None, thresholds=[0.25, 0.4])
     page = Page(write(tmp_path / "r.html", summary=summary))
     assert "Threshold0.25, 0.4" in page.one("header")[2]
@@ -216,9 +214,7 @@ def test_plots_of_nothing_are_left_out(tmp_path):
     assert plots == [reliability, "Native Dice of the slices of each tumour type"]
     page = Page(write(tmp_path / "r.html", threshold_cost=COST))
     assert "without a look at it costs 0.030" in page.words("section", id="plots")
-
-
-def test_a_threshold_that_was_not_compared_costs_nothing_that_is_known(tmp_path):
+    # A threshold that was not compared costs nothing that is known.
     cost = COST | {"chosen": 0.33, "micro_iou": None, "cost": None}
     page = Page(write(tmp_path / "r.html", threshold_cost=cost))
     words = "Threshold 0.33 is none of those compared; of them the best for this split would be 0.35 with 0.640."
@@ -253,9 +249,7 @@ def test_text_from_outside_stays_text(tmp_path):
     assert "<script>alert" not in text and "<img src=x" not in text
     for _, attributes, _ in page.elements:
         assert not [name for name in attributes if name.startswith("on")]
-
-
-def test_a_title_that_is_no_unicode_is_written_all_the_same(tmp_path):
+    # A title that is no Unicode is written all the same.
     assert "<h1>runs/?</h1>" in write(tmp_path / "r.html", title="runs/\udcff")
 
 

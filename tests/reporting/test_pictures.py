@@ -96,14 +96,11 @@ def test_an_outline_filled_is_the_mask_and_no_edge_is_drawn_twice(mask):
     assert sum(abs(dx + dy) for _, _, dx, dy in lines(path)) == edges
 
 
-def test_probabilities_span_the_colours():
+def test_probabilities_span_the_colours_and_an_image_that_is_not_contiguous_keeps_its_pixels():
     image = decoded(base64.b64encode(probability_png(np.array([[0.0, 0.5, 1.0]], np.float32))))
     assert np.asarray(image).tolist() == [[0, 128, 255]]
     bar = decoded(colour_bar().partition(",")[2])
     assert np.asarray(bar).tolist() == [list(range(256))]
-
-
-def test_an_image_that_is_not_contiguous_keeps_its_pixels():
     image = np.arange(12, dtype=np.uint8).reshape(3, 4).T[::-1]
     np.testing.assert_array_equal(np.asarray(decoded(base64.b64encode(grey_png(image)))), image)
 

@@ -19,7 +19,7 @@ from unet_jax.data.splits import load_split, make_split
 from unet_jax.imaging.resize import from_network
 from unet_jax.runs import crossval as drawing
 from unet_jax.runs.interrupts import Interrupts
-from unet_jax.runs.networks import open_predictor
+from unet_jax.runs.networks import load
 from unet_jax.runs.opening import open_split
 from unet_jax.runs.records import read_records
 from unet_jax.runs.workdir import Workdir, run_folders
@@ -55,7 +55,7 @@ def test_every_slice_is_scored_once_by_the_fold_that_left_it_out(crossvalidated,
     assert (got["split"], got["n_slices"]) == ("oof", len(arrays))
     thresholds = []
     for folder, split in zip(run_folders(crossvalidated), of_folds, strict=True):
-        predictor = open_predictor(folder)
+        predictor = load(folder)
         thresholds.append(predictor.threshold)
         row = int(split.rows(arrays, "test")[0])
         ((probs, _),) = predictor.stream_network([arrays.network_slice(row)])
@@ -99,7 +99,7 @@ def test_a_stopped_one_goes_on(crossvalidated, tiny_data, tmp_path, monkeypatch,
     assert "SIGTERM: saved" in capsys.readouterr().out
     assert not (workdir / "fold-3").exists() and not (workdir / "eval").exists()
     with pytest.raises(UserError, match=r"fold-3 is missing: the cross-validation is not finished"):
-        open_predictor(workdir)
+        load(workdir)
     monkeypatch.undo()
     # Nothing is drawn a second time, and a fold is a workdir that `train` alone goes on with.
     for module in (splits, drawing):
@@ -112,10 +112,8 @@ def test_a_stopped_one_goes_on(crossvalidated, tiny_data, tmp_path, monkeypatch,
 def test_it_stands_for_the_average_of_its_folds(crossvalidated, raw_phantom, tmp_path):
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 255, (32, 32)).astype(np.uint8) for _ in range(2)]
-    each = [next(open_predictor(f).stream(images[:1])).probs for f in run_folders(crossvalidated)]
-    np.testing.assert_allclose(
-        next(open_predictor(crossvalidated).stream(images[:1])).probs, np.mean(each, axis=0), atol=1e-6
-    )
+    each = [next(load(f).stream(images[:1])).probs for f in run_folders(crossvalidated)]
+    np.testing.assert_allclose(next(load(crossvalidated).stream(images[:1])).probs, np.mean(each, axis=0), atol=1e-6)
 
 
 def test_its_average_is_not_scored_on_what_it_was_trained_on(crossvalidated, tmp_path):
@@ -142,7 +140,7 @@ def test_a_damaged_record_is_named(crossvalidated, tiny_data, tmp_path, text):
     shutil.copytree(crossvalidated, tmp_path / "cv")
     (tmp_path / "cv" / "crossval.json").write_text(text)
     with pytest.raises(UserError, match=r"crossval\.json is damaged"):
-        open_predictor(tmp_path / "cv")
+        load(tmp_path / "cv")
     with pytest.raises(UserError, match=r"crossval\.json is damaged|folds, not"):
         crossval.main(options(tmp_path / "cv", tiny_data, "--folds", 3))
 

@@ -14,7 +14,7 @@ from unet_jax.data.converted.arrays import open_arrays
 from unet_jax.data.converted.build import build
 from unet_jax.data.splits import load_split
 from unet_jax.imaging.resize import from_network
-from unet_jax.runs.networks import open_predictor
+from unet_jax.runs.networks import load
 from unet_jax.scoring.components import CHOICES, Postprocess, postprocess
 
 
@@ -22,25 +22,34 @@ def evaluate(workdir, *more):
     return eval_door.main(["--workdir", str(workdir), *(str(m) for m in more)])
 
 
+def read_json(path):
+    return json.loads(path.read_text())
+
+
 def summary(workdir, split):
-    return json.loads((workdir / "eval" / split / "summary.json").read_text())
+    return read_json(workdir / "eval" / split / "summary.json")
+
+
+def predicted(workdir, data, split):
+    """Rows of a split, their probabilities at the network's size, their native masks, predicted and true."""
+    arrays, predictor = open_arrays(data), load(workdir)
+    rows = [int(r) for r in load_split(workdir / "split.json").rows(arrays, split)]
+    probs = [p for p, _ in predictor.stream_network(arrays.network_slice(r) for r in rows)]
+    masks = [arrays.native_mask(r) > 0 for r in rows]
+    preds = [
+        from_network(p, mask.shape) >= np.float32(predictor.threshold) for p, mask in zip(probs, masks, strict=True)
+    ]
+    return rows, probs, preds, masks
 
 
 def test_scores_agree_with_scikit_learn(trained, tiny_data):
     assert evaluate(trained, "--split", "test") == 0
-    arrays, split, predictor = open_arrays(tiny_data), load_split(trained / "split.json"), open_predictor(trained)
-    rows = [int(r) for r in split.rows(arrays, "test")]
-    slices = [arrays.network_slice(r) for r in rows]
-    truth, pred, native_truth, native_pred = [], [], [], []
-    for r, (probs, _) in zip(rows, predictor.stream_network(slices), strict=True):
-        mask = arrays.native_mask(r)
-        truth.append(arrays.masks[r].ravel())
-        pred.append(probs.ravel() >= np.float32(predictor.threshold))
-        native_truth.append(mask.ravel())
-        native_pred.append(from_network(probs, mask.shape).ravel() >= np.float32(predictor.threshold))
-    got = summary(trained, "test")
+    arrays, got = open_arrays(tiny_data), summary(trained, "test")
+    rows, probs, native_pred, native_truth = predicted(trained, tiny_data, "test")
+    pred, truth = [p >= np.float32(got["threshold"]) for p in probs], [arrays.masks[r] > 0 for r in rows]
     assert (got["split"], got["n_slices"], got["n_patients"]) == ("test", len(rows), len(set(arrays.pids[rows])))
-    for name, t, p in (("network", truth, pred), ("native", native_truth, native_pred)):
+    for name, *masks in (("network", truth, pred), ("native", native_truth, native_pred)):
+        t, p = ([mask.ravel() for mask in each] for each in masks)
         assert got[name]["micro_iou"] == pytest.approx(jaccard_score(np.concatenate(t), np.concatenate(p)))
         dices = [f1_score(a, b, zero_division=1.0) for a, b in zip(t, p, strict=True)]
         assert got[name]["mean_dice"] == pytest.approx(np.mean(dices))
@@ -50,19 +59,14 @@ def test_scores_agree_with_scikit_learn(trained, tiny_data):
 def test_what_it_leaves(trained):
     evaluate(trained, "--split", "val")
     out = trained / "eval" / "val"
-    assert {p.name for p in out.iterdir()} >= {
-        "summary.json",
-        "slices.csv",
-        "patients.csv",
-        "threshold.png",
-        "gallery.png",
-    }
+    named = ("summary.json", "slices.csv", "patients.csv", "threshold.png", "gallery.png")
+    assert {p.name for p in out.iterdir()} >= set(named)
     with (out / "slices.csv").open() as f:
         rows = list(csv.DictReader(f))
     assert [int(r["slice"]) for r in rows] == sorted(load_split(trained / "split.json").val)
     got = summary(trained, "val")
     assert set(got["network"]["by_tumor"]) == {"meningioma", "glioma", "pituitary"}
-    chosen = json.loads((trained / "threshold.json").read_text())
+    chosen = read_json(trained / "threshold.json")
     assert got["threshold"] == chosen["threshold"]
     assert got["native"]["micro_iou"] == pytest.approx(chosen["micro_iou"])
 
@@ -105,21 +109,18 @@ def test_another_checkpoint_leaves_the_stored_threshold(trained, tmp_path):
     assert got >= summary(workdir, "val")["native"]["micro_iou"]
     (workdir / "threshold.json").unlink()
     evaluate(workdir, "--split", "val", "--checkpoint", other)
-    assert json.loads((workdir / "threshold.json").read_text())["checkpoint_step"] == other
+    assert read_json(workdir / "threshold.json")["checkpoint_step"] == other
 
 
-def test_another_dataset_only_as_a_whole(trained, raw_phantom, tmp_path):
+def test_another_dataset_only_as_a_whole_and_of_the_same_size(trained, raw_phantom, tmp_path):
     build(raw_phantom, tmp_path / "any", size=32, mask_rule="any")
+    build(raw_phantom, tmp_path / "d16", size=16, mask_rule="area")
+    with pytest.raises(UserError, match="converted at 16x16, the network was trained at 32x32"):
+        evaluate(trained, "--data", tmp_path / "d16", "--split", "all")
     with pytest.raises(UserError, match=r"--split test means nothing for it\. Use --split all"):
         evaluate(trained, "--data", tmp_path / "any")
     assert evaluate(trained, "--data", tmp_path / "any", "--split", "all") == 0
     assert summary(trained, "all")["mask_rule"] == "any"
-
-
-def test_another_size_is_refused(trained, raw_phantom, tmp_path):
-    build(raw_phantom, tmp_path / "d16", size=16, mask_rule="area")
-    with pytest.raises(UserError, match="converted at 16x16, the network was trained at 32x32"):
-        evaluate(trained, "--data", tmp_path / "d16", "--split", "all")
 
 
 def test_no_run(tmp_path):
@@ -134,18 +135,12 @@ def test_post_processing_is_chosen_on_validation_and_stored(trained, tiny_data, 
     """Against every choice tried out by hand."""
     workdir = tmp_path / "run"
     shutil.copytree(trained, workdir)
-    stored = json.loads((workdir / "postprocess.json").read_text())
+    stored = read_json(workdir / "postprocess.json")
     (workdir / "postprocess.json").unlink()
     evaluate(workdir, "--split", "val", "--postprocess")
-    chosen = json.loads((workdir / "postprocess.json").read_text())
+    chosen = read_json(workdir / "postprocess.json")
     assert chosen == stored
-    arrays, split, predictor = open_arrays(tiny_data), load_split(workdir / "split.json"), open_predictor(workdir)
-    rows = [int(r) for r in split.rows(arrays, "val")]
-    masks = [arrays.native_mask(r) > 0 for r in rows]
-    preds = [
-        from_network(probs, mask.shape) >= np.float32(predictor.threshold)
-        for (probs, _), mask in zip(predictor.stream_network(arrays.network_slice(r) for r in rows), masks, strict=True)
-    ]
+    _, _, preds, masks = predicted(workdir, tiny_data, "val")
     ious = {}
     for how in CHOICES:
         cleaned = [postprocess(p, how) for p in preds]
@@ -167,7 +162,7 @@ def test_distances_are_in_millimetres_where_the_spacing_is_given(trained, tmp_pa
     argv = ["--split", "val", "--output"]
     evaluate(trained, *argv, tmp_path / "px", "--tolerance", 2)
     evaluate(trained, *argv, tmp_path / "mm", "--tolerance", 1, "--spacing", 0.5)
-    px, mm = (json.loads((tmp_path / unit / "summary.json").read_text()) for unit in ("px", "mm"))
+    px, mm = (read_json(tmp_path / unit / "summary.json") for unit in ("px", "mm"))
     assert (px["distance_unit"], mm["distance_unit"], mm["spacing_mm"]) == ("px", "mm", 0.5)
     # A native pixel is half a millimetre, one of the network (512 / 32) times as much.
     assert mm["native"]["hd95"] == pytest.approx(px["native"]["hd95"] / 2)
@@ -185,10 +180,10 @@ def test_several_runs_are_averaged_into_a_folder_of_their_own(trained, tmp_path)
     with pytest.raises(UserError, match="--output is needed for 2 runs averaged"):
         eval_door.main(argv)
     assert eval_door.main([*argv, "--output", str(tmp_path / "out"), "--tta"]) == 0
-    got = json.loads((tmp_path / "out" / "summary.json").read_text())
+    got = read_json(tmp_path / "out" / "summary.json")
     # Twice the same network is that network.
     evaluate(trained, "--split", "val", "--tta", "--output", tmp_path / "one")
-    alone = json.loads((tmp_path / "one" / "summary.json").read_text())
+    alone = read_json(tmp_path / "one" / "summary.json")
     assert got["tta"] and got["native"]["mean_dice"] == pytest.approx(alone["native"]["mean_dice"], abs=1e-6)
     assert {p: p.read_bytes() for p in trained.rglob("*") if p.is_file()} == before
     for name in ("slices.csv", "patients.csv", "gallery.png", "report.html"):
@@ -200,7 +195,7 @@ def test_several_runs_are_averaged_into_a_folder_of_their_own(trained, tmp_path)
 def test_runs_of_different_splits_are_not_averaged(trained, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(trained, other)
-    split = json.loads((other / "split.json").read_text())
+    split = read_json(other / "split.json")
     split["test"], split["val"] = split["val"], split["test"]
     (other / "split.json").write_text(json.dumps(split))
     argv = ["--workdir", str(trained), str(other), "--output", str(tmp_path / "out")]

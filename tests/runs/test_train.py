@@ -16,6 +16,7 @@ import pytest
 
 from unet_jax import train
 from unet_jax.config import RunError, UserError, read_config
+from unet_jax.data.converted.build import build
 from unet_jax.data.splits import load_split
 from unet_jax.models.network import abstract_variables
 from unet_jax.runs.interrupts import Interrupts
@@ -97,37 +98,24 @@ def test_what_a_run_leaves(clean, tiny_data):
 
 
 def test_a_finished_run_says_so_and_changes_nothing(clean, tiny_data, capsys):
-    before = {p: p.stat().st_mtime_ns for p in (clean / "checkpoints").rglob("*")} | {
-        p: p.read_bytes() for p in clean.iterdir() if p.suffix in (".png", ".jsonl", ".json")
-    }
-    assert train.main(options(clean, tiny_data)) == 0
-    assert "was finished before" in capsys.readouterr().out
-    after = {p: p.stat().st_mtime_ns for p in (clean / "checkpoints").rglob("*")} | {
-        p: p.read_bytes() for p in clean.iterdir() if p.suffix in (".png", ".jsonl", ".json")
-    }
-    assert after == before
+    def content():
+        times = {p: p.stat().st_mtime_ns for p in (clean / "checkpoints").rglob("*")}
+        return times | {p: p.read_bytes() for p in clean.iterdir() if p.suffix in (".png", ".jsonl", ".json")}
+
+    before = content()
+    for argv in (options(clean, tiny_data), ["--workdir", str(clean)]):  # the workdir alone is enough
+        assert train.main(argv) == 0
+        assert "was finished before" in capsys.readouterr().out
+        assert content() == before
 
 
-def test_workdir_alone_is_enough_to_resume(clean, capsys):
-    assert train.main(["--workdir", str(clean)]) == 0
-    assert "was finished before" in capsys.readouterr().out
-
-
-def test_missing_records_are_named(clean, tmp_path):
+def test_another_configuration_other_data_and_missing_records_are_refused(clean, tiny_data, tmp_path, raw_phantom):
     shutil.copytree(clean, tmp_path / "run")
     (tmp_path / "run" / "metrics.jsonl").unlink()
     with pytest.raises(UserError, match=r"metrics\.jsonl lacks epochs that the checkpoint of step \d+ has behind it"):
         train.main(["--workdir", str(tmp_path / "run")])
-
-
-def test_another_configuration_is_refused(clean, tiny_data):
     with pytest.raises(UserError, match=r"--model\.width 4 \(it has 2\)"):
         train.main(options(clean, tiny_data, "--model.width", 4))
-
-
-def test_other_data_are_refused(clean, tmp_path, raw_phantom):
-    from unet_jax.data.converted.build import build
-
     build(raw_phantom, tmp_path / "d", size=32, mask_rule="any")
     with pytest.raises(UserError, match="was trained on data with digest"):
         train.main(options(clean, tmp_path / "d"))

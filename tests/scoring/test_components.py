@@ -57,13 +57,10 @@ def test_detection_by_hand():
     assert detect(pred, TRUTH) == Detection(tumors=3, found=2, found_half=1, false_components=2)
 
 
-def test_exactly_half_is_half():
+def test_exactly_half_is_half_and_one_prediction_may_find_several_tumours():
     pred = TRUTH.copy()
     pred[:, 1] = False  # the left column of the square is left: 2 of 4
     assert detect(pred, TRUTH) == Detection(3, 3, 3, 0)
-
-
-def test_one_prediction_may_find_several_tumours():
     assert detect(np.ones_like(TRUTH), TRUTH) == Detection(3, 3, 3, 0)
 
 
@@ -145,6 +142,8 @@ def rows(ious):
 def test_the_best_choice_has_the_highest_iou():
     ious = dict.fromkeys(CHOICES, 0.5) | {Postprocess(100, False): 0.7, Postprocess(400, True): 0.6}
     assert best_postprocess(rows(ious)) == Postprocess(100, False)
+    # Where there is nothing, nothing is changed.
+    assert best_postprocess({how: np.array([0, 0, 0, 9], np.int64) for how in CHOICES}) == NOTHING
 
 
 @pytest.mark.parametrize(
@@ -159,7 +158,3 @@ def test_the_best_choice_has_the_highest_iou():
 def test_of_equal_choices_the_one_that_changes_least_is_best(tied, expected):
     turned = {how: 0.8 if how in tied else 0.2 for how in reversed(CHOICES)}
     assert best_postprocess(rows(turned)) == expected
-
-
-def test_where_there_is_nothing_nothing_is_changed():
-    assert best_postprocess({how: np.array([0, 0, 0, 9], np.int64) for how in CHOICES}) == NOTHING

@@ -112,7 +112,7 @@ def test_counts_are_a_pytree_of_four_fields():
     assert isinstance(doubled, Counts) and doubled == Counts(tp=2, fp=4, fn=6, tn=8)
 
 
-def test_large_sums_keep_their_precision_on_the_host():
+def test_large_sums_keep_their_precision_on_the_host_and_do_not_overflow_on_the_device():
     # One pixel in 3e9: float32 has 24 bits, and 3e9 does not fit an int32.
     n = 3_000_000_000
     for number in (int, np.int64):
@@ -120,9 +120,6 @@ def test_large_sums_keep_their_precision_on_the_host():
         assert iou(counts) == n / (n + 1) < 1
         assert dice(counts) == 2 * n / (2 * n + 1) < 1
         assert pixel_accuracy(counts) == n / (n + 1) < 1
-
-
-def test_large_sums_do_not_overflow_on_the_device():
     tp = jnp.asarray(2**30 + 2**29, jnp.int32)  # 2 TP does not fit an int32
     np.testing.assert_allclose(dice(Counts(tp, tp, tp, tp)), 0.5, rtol=1e-6)
     np.testing.assert_allclose(iou(Counts(tp, tp, tp, tp)), 1 / 3, rtol=1e-6)

@@ -62,11 +62,7 @@ def test_slice_rows_by_hand():
     assert (rows[2]["native_tumor_pixels"], rows[2]["native_predicted_pixels"]) == (20, 0)
     assert (rows[2]["missed"], rows[2]["native_precision"], rows[2]["native_specificity"]) == (1, 0, 0)
     assert slice_rows([]) == []
-
-
-def test_values_of_rows_are_plain_numbers():
-    kinds = {type(value) for row in slice_rows(SCORES) + patient_rows(SCORES) for value in row.values()}
-    assert kinds == {int, float, str}
+    assert {type(value) for row in rows + patient_rows(SCORES) for value in row.values()} == {int, float, str}
 
 
 def test_patient_rows_by_hand():
@@ -92,9 +88,7 @@ def test_patient_rows_by_hand():
     assert a["native_sensitivity"] == pytest.approx((0.75 + 1) / 2)
     assert (a["missed"], b["missed"]) == (0, 1)
     assert (a["tumors"], a["tumors_found"], a["false_components"]) == (2, 1.5, 2)
-
-
-def test_a_patient_of_two_tumor_types_names_both():
+    # A patient of two tumour types names both.
     one = Counts(1, 0, 0, 0)
     scores = [scored(1, "c", "pituitary", one, one), scored(2, "c", "glioma", one, one)]
     assert [r["tumor"] for r in patient_rows(scores)] == ["glioma+pituitary"]

@@ -8,14 +8,7 @@ from unet_jax.imaging.resize import percentiles
 
 
 def to_display(image: Shaped[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
-    """Turn a slice into a grey picture: its 1st percentile black, its 99th white.
-
-    Args:
-        image: intensities of any real type and range.
-
-    Returns:
-        Grey 0..255; all 0 where the image is constant.
-    """
+    """Turn a slice of any real type into a grey picture: 0 at its 1st percentile, 255 at its 99th, 0 if constant."""
     # Of floats in their own type, for the pixels of overlays to stay what they were.
     low, high = percentiles(image) if image.dtype.kind in "iu" else np.percentile(image, (1, 99))
     if low == high:

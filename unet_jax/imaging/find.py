@@ -9,14 +9,11 @@ from unet_jax.imaging.read import has_mark, suffix_of, suffixes
 
 
 def find_images(source: Path) -> list[Path]:
-    """List the image files of a folder and its subfolders, or the one file given.
+    """List the image files of a folder and its subfolders, or the one file given (known by `suffixes`, or DICOM).
 
     A file without a suffix, or with a number for one, counts if its content is DICOM. Hidden files and folders are left
     out, and so are the dataset's cvind.mat and a DICOMDIR, which are no slices. Links to folders are followed unless
     they lead back to a folder that they are in.
-
-    Args:
-        source: a folder, or a file with one of `suffixes`, or a DICOM file.
 
     Returns:
         Paths relative to `source`, or to the folder of the file, sorted by folder and name.
@@ -32,7 +29,7 @@ def find_images(source: Path) -> list[Path]:
         return found
     if not source.exists():
         raise UserError(f"{source} does not exist; expected an image file or a folder of them.")
-    if not _is_image(source):
+    if not (suffix_of(source) or has_mark(source)):
         raise UserError(f"{source} has an unknown suffix; expected a file that ends in {known}.")
     return [Path(source.name)]
 
@@ -47,9 +44,5 @@ def _walk(folder: Path, relative: Path, above: tuple[Path, ...]) -> Iterator[Pat
                 real = path.resolve()
                 if real not in above:
                     yield from _walk(path, relative / entry.name, (*above, real))
-            elif entry.name.lower() not in ("cvind.mat", "dicomdir") and _is_image(path):
+            elif entry.name.lower() not in ("cvind.mat", "dicomdir") and (suffix_of(path) or has_mark(path)):
                 yield relative / entry.name
-
-
-def _is_image(path: Path) -> bool:
-    return bool(suffix_of(path)) or has_mark(path)

@@ -105,12 +105,8 @@ def open(path: Path, reading: Reading = AS_STORED) -> Slices:
     becomes grey by the luma of ITU-R BT.601: the channel itself where the three are equal everywhere, else a
     floating-point picture. Transparency is dropped; 1-bit and palette pictures become 8-bit.
 
-    Args:
-        path: the file; each side of a slice MIN_SIDE to MAX_SIDE pixels.
-        reading: how volumes are sliced, and the spacing where the file does not tell.
-
     Raises:
-        ImageError: anything that keeps the file from being an image, whatever is wrong with it.
+        ImageError: whatever keeps the file from being an image with sides of MIN_SIDE to MAX_SIDE pixels.
     """
     format = format_of(path) if suffix_of(path) or has_mark(path) else FORMATS[0]
     try:

@@ -28,17 +28,12 @@ class NetworkSlice:
 
 
 def to_network(image: Shaped[np.ndarray, "h w"], size: int) -> NetworkSlice:
-    """Bring a native slice to the network's size, with the percentiles that normalise it.
+    """Bring a native slice of finite integers or floats to the network's size, with the percentiles for normalising.
 
     A slice that is not square is padded centrally to a square with its own 1st percentile, which is background.
 
-    Args:
-        image: any integer or floating type, finite.
-        size: side of the result.
-
-    Returns:
-        Integers wider than 8 bits stay whole numbers, because the arrays store them so and one slice must be the same
-        to the bit whether it comes from there or from its file; 8-bit grey, too coarse for that, and floats do not.
+    Integers wider than 8 bits stay whole numbers, because the arrays store them so and one slice must be the same to
+    the bit whether it comes from there or from its file; 8-bit grey, too coarse for that, and floats do not.
     """
     p1, p99 = percentiles(image)
     resized = resize(_pad_square(image, p1), (size, size))
@@ -48,11 +43,7 @@ def to_network(image: Shaped[np.ndarray, "h w"], size: int) -> NetworkSlice:
 
 
 def percentiles(image: Shaped[np.ndarray, "h w"]) -> tuple[float, float]:
-    """Compute the 1st and the 99th percentile, to the bit those of `np.percentile` in float64.
-
-    Args:
-        image: any integer or floating type, finite.
-    """
+    """Compute the 1st and 99th percentile of finite integers or floats, to the bit as `np.percentile` in float64."""
     if image.dtype.kind not in "iu" or image.dtype.itemsize > 2:
         p1, p99 = np.percentile(image.astype(np.float64), (1, 99), overwrite_input=True)
         return float(p1), float(p99)
@@ -75,14 +66,9 @@ def percentiles(image: Shaped[np.ndarray, "h w"]) -> tuple[float, float]:
 
 
 def from_network(probs: Shaped[np.ndarray, "size size"], shape: tuple[int, int]) -> Float32[np.ndarray, "h w"]:
-    """Bring probabilities to the slice's native shape, by the inverse of the geometry of `to_network`.
+    """Bring probabilities, of any floating type, to a slice's native shape, by the inverse geometry of `to_network`.
 
-    Args:
-        probs: any floating type, 0 to 1.
-        shape: height and width of the native slice.
-
-    Returns:
-        Values in the range of `probs`.
+    The result stays in the range of `probs`.
     """
     side = max(shape)
     top, left = _margins(shape)
@@ -95,14 +81,10 @@ def resize_mask(mask: Shaped[np.ndarray, "h w"], size: int, rule: MaskRule) -> U
 
     Args:
         mask: 0 and 1, or bool.
-        size: side of the result.
         rule: `area`: tumour where strictly more than half of the pixel is (a mask that has to grow: where its
             bilinear interpolation is above 0.5). `any`: the original notebook's `skimage.transform.resize(mask) > 0`,
             tumour where any is within reach of the blur that scikit-image applies before it shrinks. At a quarter of
             the side that makes masks 1.3 to 2.4 times as large; it is there for comparison.
-
-    Returns:
-        0 and 1.
     """
     square = _pad_square(mask, 0.0)
     if rule == "any":
@@ -202,10 +184,8 @@ def _margins(shape: tuple[int, ...]) -> tuple[int, int]:
 
 
 def _pad_square(image: np.ndarray, value: float) -> np.ndarray:
-    height, width = image.shape
-    if height == width:
+    side, before = max(image.shape), _margins(image.shape)
+    if min(image.shape) == side:
         return image
-    side, (top, left) = max(image.shape), _margins(image.shape)
-    square = np.full((side, side), value)
-    square[top : top + height, left : left + width] = image
-    return square
+    widths = [(first, side - n - first) for n, first in zip(image.shape, before, strict=True)]
+    return np.pad(image.astype(np.float64), widths, constant_values=value)

@@ -90,7 +90,6 @@ class Slices:
         """Write values of all pixels.
 
         Args:
-            kind: meaning of the values.
             path: an existing file is replaced once the new one is whole.
             planes: values of each slice as `back` turns them; the list is emptied.
         """

@@ -40,13 +40,7 @@ def write_spread(path: Path, spread: Float[np.ndarray, "h w"]) -> None:
 
 
 def write_overlay(path: Path, grey: UInt8[np.ndarray, "h w"], mask: Shaped[np.ndarray, "h w"]) -> None:
-    """Write a slice with the mask's outline drawn and its inside tinted, as a PNG.
-
-    Args:
-        path: name of the file.
-        grey: the slice as `to_display` gives it.
-        mask: True or nonzero where there is tumour.
-    """
+    """Write a slice, as `to_display` gives it, with the outline of a mask drawn and the inside tinted, as a PNG."""
     mask = mask.astype(bool)
     colour = np.array(OVERLAY_COLOUR, np.float32)
     greys = np.arange(256, dtype=np.float32)[:, None]

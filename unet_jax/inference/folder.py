@@ -15,7 +15,7 @@ from unet_jax.imaging import read
 from unet_jax.imaging.display import to_display
 from unet_jax.imaging.scan import ImageError, Kind, Reading, Slices
 from unet_jax.imaging.write import write_overlay
-from unet_jax.inference.output import Output, folder_of
+from unet_jax.inference.output import Output
 from unet_jax.inference.predictor import Predictor, Probabilities
 from unet_jax.inference.table import Line, Table
 
@@ -77,14 +77,6 @@ class _ImageFile:
         # They were submitted earlier, so none of them waits for this one's thread.
         for earlier in self.under_way[:index]:
             earlier.result()
-        self._write_files()
-        return self._lines
-
-    def _overlay(self, index: int) -> Path:
-        target = self._folder / self._targets["overlay"]
-        return target / f"{index:0{len(str(len(self) - 1))}}.png" if self._volume else target
-
-    def _write_files(self) -> None:
         if self._read_twice:
             # An earlier prediction may have sliced the volume otherwise.
             ours = {self._overlay(index) for index in range(len(self))}
@@ -94,10 +86,15 @@ class _ImageFile:
         (self._folder / self._path).parent.mkdir(parents=True, exist_ok=True)
         for kind, planes in self._planes.items():
             self._slices.write(kind, self._folder / self._targets[kind], planes)
+        return self._lines
+
+    def _overlay(self, index: int) -> Path:
+        target = self._folder / self._targets["overlay"]
+        return target / f"{index:0{len(str(len(self) - 1))}}.png" if self._volume else target
 
 
 class _Known(NamedTuple):
-    """An image whose lines are known without the network: those of an earlier prediction, or that it cannot be read."""
+    """Image that needs no network: its lines are those of an earlier prediction, or say that it cannot be read."""
 
     lines: list[Line]
     skipped: bool
@@ -105,12 +102,11 @@ class _Known(NamedTuple):
 
 def predict_images(
     predictor: Predictor,
-    source: Path,
+    root: Path,
     images: Sequence[Path],
     output: Output,
     table: Table,
     advance: Callable[[int], object],
-    *,
     reading: Reading,
     batch_size: int,
 ) -> None:
@@ -120,21 +116,18 @@ def predict_images(
     are in memory, and at most three volumes: the one computed, the next, and the one that is written.
 
     Args:
-        predictor: networks and settings.
-        source: the image or folder given.
-        images: those of `find_images(source)` that are to be predicted.
-        output: what `check_output` let pass.
+        root: folder that the paths of `images` start from.
+        images: those of `find_images` that are to be predicted.
+        output: choice of files that `check_output` let pass.
         table: gets each image's lines, in the order of `images`, once its files are written. After an error or an
             interruption it still gets the lines of what was written by then.
         advance: called with 1 for every slice that is done, but for none that the table keeps from an earlier
             prediction.
-        reading: how files are read.
         batch_size: slices computed at a time.
 
     Raises:
         OSError: a file could not be written.
     """
-    root = folder_of(source)
     waiting: deque[Any] = deque()  # of _Known, and of slices that the network has: file, index and warning
     written: deque[tuple[Callable[[], list[Line]], bool]] = deque()
 

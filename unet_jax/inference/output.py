@@ -9,7 +9,7 @@ from unet_jax.config import UserError
 from unet_jax.imaging.read import format_of, stem_of
 
 TABLE = "predictions"
-"""Stem of the table, and of the file beside it that says how it was made."""
+"""Stem of the table (.csv), and of the file beside it that says how it was made (.json)."""
 _TABLE_NAME = re.compile(rf"{TABLE}(\.\d+-of-\d+)?\.csv")
 _SUFFIXES = {
     "mask": (".png", ".nii.gz"),
@@ -22,7 +22,7 @@ _SUFFIXES = {
 
 @dataclass(frozen=True)
 class Output:
-    """Choice of what is written where."""
+    """Choice of the files that are written, and their folder."""
 
     folder: Path
     probabilities: bool = False
@@ -42,10 +42,6 @@ class Output:
         column = int(format_of(image).volume)
         return {k: image.with_name(stem_of(image) + _SUFFIXES[k][column]) for k, want in wanted.items() if want}
 
-    def exist_for(self, image: Path) -> bool:
-        """Tell whether all files of an image are there."""
-        return all((self.folder / target).exists() for target in self.of(image).values())
-
     def share(self, images: Sequence[Path]) -> Sequence[Path]:
         """Choose the images of this part: dealt out in turn, so that every part gets of every folder."""
         k, n = self.part
@@ -56,11 +52,6 @@ class Output:
         """Path of the table of this part."""
         k, n = self.part
         return self.folder / (f"{TABLE}.csv" if n == 1 else f"{TABLE}.{k}-of-{n}.csv")
-
-
-def described_by(table: Path) -> Path:
-    """Name the file that says how a table was made."""
-    return table.with_suffix(".json")
 
 
 def unfinished(table: Path) -> Path:
@@ -82,18 +73,15 @@ def folder_of(source: Path) -> Path:
 
 
 def check_output(source: Path, images: Sequence[Path], output: Output) -> None:
-    """Refuse what would write one file twice, overwrite an image, or lose somebody's files.
+    """Raise UserError where a prediction would write one file twice, overwrite an image, or lose somebody's files.
 
     The output cannot be the folder of the input, nor lie in an input folder, because its masks would be taken for
     slices the next time. Names that differ in case alone count as the same, since on many disks they are.
 
     Args:
         source: the image or folder given.
-        images: what `find_images` gives for `source`, all of it.
-        output: what is to be written, of all or of a part.
-
-    Raises:
-        UserError: naming the files.
+        images: all that `find_images` gives for `source`.
+        output: choice of files to write, of all or of a part.
     """
     root = folder_of(source)
     within, out = root.resolve(), output.folder.resolve()
@@ -114,7 +102,7 @@ def check_output(source: Path, images: Sequence[Path], output: Output) -> None:
                     f"{root / other} and {root / image} would both write {output.folder / target}. "
                     "Rename one, or predict them into different folders."
                 )
-    own = {output.table.name, described_by(output.table).name}
+    own = {output.table.name, output.table.with_suffix(".json").name}
     for image in {image.parent: image for image in images}.values():
         for folder in list(image.parents)[:-1]:
             if (other := writers.get(_key(folder))) or _key(folder) in own:

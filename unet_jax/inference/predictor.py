@@ -1,5 +1,6 @@
 """Trained networks, one or several averaged, to probabilities and masks of slices. Knows no workdir and no jax."""
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -28,10 +29,7 @@ class Probabilities(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """Masks and probabilities, as `Predictor.predict` returns them.
-
-    For one image an array each, for a list of images a list of arrays each.
-    """
+    """Result of `Predictor.predict`: for one image an array each, for a list of images a list of arrays each."""
 
     masks: Any
     """bool (h, w)."""
@@ -83,14 +81,15 @@ class Predictor:
 
     def describe(self) -> dict[str, Any]:
         """Say for JSON what decides the output: equal for equal networks and settings, wherever they lie."""
-        cleaning = self.postprocess
-        return {
+        described = {
             "networks": [{"step": network.step, "sha256": network.sha256} for network in self.networks],
             "threshold": self.threshold,
             "tta": self.tta,
-            "postprocess": cleaning and {"min_pixels": cleaning.min_pixels, "fill_holes": cleaning.fill_holes},
-            "dropout_samples": self.dropout_samples if self.uncertainty and len(self.networks) == 1 else None,
+            "postprocess": self.postprocess and vars(self.postprocess),
         }
+        if self.uncertainty:
+            described["dropout_samples"] = self.dropout_samples if len(self.networks) == 1 else None
+        return described
 
     @property
     def name(self) -> str:
@@ -115,14 +114,11 @@ class Predictor:
         return mask if self.postprocess is None else postprocess(mask, self.postprocess)
 
     def predict(self, images: Any, batch_size: int = 16) -> Prediction:
-        """Masks and probabilities of one image or of a list of them, each at its own size.
+        """Predict masks and probabilities of one image or of a list of them, each at its own size.
 
         Args:
             images: raw intensities (h, w) of any real dtype, or the path of an image file; or a list of such.
             batch_size: slices computed at a time.
-
-        Returns:
-            `(masks, probs)`: for one image two arrays, for a list two lists.
 
         Raises:
             UserError: a file cannot be read, or an array is no slice.
@@ -134,7 +130,7 @@ class Predictor:
         return Prediction([self.mask(p) for p in probs], probs)
 
     def stream(self, images: Iterable[Shaped[np.ndarray, "_ _"]], batch_size: int = 16) -> Iterator[Probabilities]:
-        """What is predicted of slices, each at its own size, in order.
+        """Predict slices in order, each at its own size.
 
         While the device computes a batch, the next one is taken from `images` and prepared.
 
@@ -155,11 +151,11 @@ class Predictor:
             yield Probabilities(from_network(probs, shape), None if spread is None else from_network(spread, shape))
 
     def stream_network(self, slices: Iterable[NetworkSlice], batch_size: int = 16) -> Iterator[Probabilities]:
-        """As `stream`, from and to the network's size."""
+        """Predict slices as `stream` does, from and to the network's size."""
         slices = iter(slices)
         under_way: deque[tuple[Any, Any, int]] = deque()
         part = list(islice(slices, batch_size))
-        batch_size = min(batch_size, 1 << max(len(part) - 1, 0).bit_length())
+        batch_size = min(batch_size, 2 ** math.ceil(math.log2(len(part) or 1)))
         while part:
             filled = part + part[:1] * (batch_size - len(part))
             images = np.stack([s.image for s in filled])
@@ -173,7 +169,7 @@ class Predictor:
             yield from _fetched(*under_way.popleft())
 
     def _compute(self, images: np.ndarray, p1: np.ndarray, p99: np.ndarray, count: int) -> tuple[Any, Any]:
-        """Probabilities and spread of a batch, under way on the device; of the spread the first `count` slices."""
+        """Start computing the probabilities of a batch on the device, and the spread of its first `count` slices."""
         each = [network.probabilities(images, p1, p99, tta=self.tta) for network in self.networks]
         if len(each) > 1:
             from unet_jax.inference.programs import mean_and_spread
@@ -192,13 +188,10 @@ def average_thresholds(networks: Sequence[Network]) -> tuple[float, str | None]:
     Returns:
         The threshold, and a note that names the networks without one, if there are any.
     """
-    values, notes = [], []
-    for network in networks:
-        values.append(DEFAULT_THRESHOLD if network.threshold is None else network.threshold)
-        if network.threshold is None:
-            notes.append(
-                f"{network.threshold_note}" if len(networks) == 1 else f"{network.name}: {network.threshold_note}"
-            )
+    values = [DEFAULT_THRESHOLD if network.threshold is None else network.threshold for network in networks]
+    if len(networks) == 1:
+        return values[0], networks[0].threshold_note
+    notes = [f"{network.name}: {network.threshold_note}" for network in networks if network.threshold is None]
     return float(np.mean(values)), "; ".join(notes) or None
 
 

@@ -20,11 +20,8 @@ def make_predict(model: ModelConfig, prep: PreprocessConfig, *, tta: bool = Fals
     """Compile `(variables, images, p1, p99) -> probabilities`, the same function for equal arguments.
 
     Its arguments: variables as `UNet.init` makes them; images (b, h, w) raw intensities at the network's size;
-    p1, p99 (b,) as in `preprocess`. It returns float32 (b, h, w) in [0, 1].
-
-    Args:
-        model, prep: of the run.
-        tta: average the probabilities of a slice and of its mirror image (left and right exchanged).
+    p1, p99 (b,) as in `preprocess`. It returns float32 (b, h, w) in [0, 1]: under `tta` the average for a slice and
+    for its mirror image (left and right exchanged).
     """
     net = UNet(model)
 

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from jaxtyping import Bool, Float
 
 from unet_jax.config import UserError
 from unet_jax.imaging.scan import Spacing
-from unet_jax.inference.output import TABLE, Output, described_by, tables_in, unfinished
+from unet_jax.inference.output import TABLE, Output, tables_in, unfinished
 from unet_jax.scoring.components import bounding_box
 from unet_jax.shared.files import is_full, naming, replacing
 
@@ -70,14 +69,7 @@ class Line:
         spacing: Spacing | None,
         **rest: Any,
     ) -> "Line":
-        """Make the line of a slice that was predicted.
-
-        Args:
-            mask: predicted tumour.
-            probs: probability of tumour.
-            spacing: None where unknown.
-            rest: fields that are not measured.
-        """
+        """Make the line of a slice that was predicted; `rest` are the fields that are not measured."""
         count = int(np.count_nonzero(mask))
         if (box := bounding_box(mask)) is not None:
             rows, columns = box
@@ -123,9 +115,9 @@ class Table:
         """Look for earlier lines.
 
         Args:
-            output: what is to be written.
-            made: how, for JSON: lines of the same image that were made in the same way are equal, and so are its
-                files. What an earlier prediction does not name, it left no files of.
+            output: choice of files to write.
+            made: settings, for JSON: lines of one image that were made under equal settings are equal, and so are the
+                image's files. A setting that an earlier prediction does not name had no files.
             keep: keep the lines of an earlier prediction.
 
         Raises:
@@ -163,9 +155,7 @@ class Table:
             raise UserError(f"{self.path.parent} cannot be written to ({e.strerror}). Give another --output.") from e
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             # Those of images that this run did not come to, or was not given.
             for name in self._own:
@@ -187,7 +177,7 @@ class Table:
         self._begun = True
         if not self._keep:
             self.path.unlink(missing_ok=True)
-        with replacing(described_by(self.path)) as f:
+        with replacing(self.path.with_suffix(".json")) as f:
             f.write(json.dumps(self._made, indent=2).encode() + b"\n")
 
     def add(self, lines: Sequence[Line], skipped: bool = False) -> None:
@@ -206,8 +196,8 @@ class Table:
 
     def kept(self, image: Path) -> list[Line]:
         """Return the earlier lines of an image whose files are all there."""
-        lines = self.earlier.get(image.as_posix(), [])
-        return lines if lines and self._output.exist_for(image) else []
+        files = (self._output.folder / target for target in self._output.of(image).values())
+        return self.earlier.get(image.as_posix(), []) if all(file.exists() for file in files) else []
 
     def _write(self, text: bytes) -> None:
         with naming(self.path):
@@ -237,19 +227,14 @@ def _earlier(output: Output, made: dict[str, Any], keep: bool) -> tuple[Lines, L
 
 
 def _read(path: Path, torn: bool = False) -> Lines:
-    """Read the lines of a table by image.
-
-    Args:
-        path: a file that may be missing.
-        torn: its process may have been killed while it wrote; the last image's are left out.
-    """
+    """Read the lines of a table, which may be missing, by image; of one that may be `torn` all but the last image's."""
     by_image: Lines = {}
     try:
         with path.open(encoding="utf-8", errors="surrogateescape", newline="") as f:
             for cells in csv.DictReader(f):
                 if list(cells) == list(_FORMATS) and None not in cells.values():
                     with suppress(ValueError):  # a number that is none
-                        line = _parsed(cells)
+                        line = Line(**{name: _parsed(cell, _FORMATS[name]) for name, cell in cells.items()})
                         by_image.setdefault(line.input, []).append(line)
     except FileNotFoundError:
         return {}
@@ -260,17 +245,16 @@ def _read(path: Path, torn: bool = False) -> Lines:
     return by_image
 
 
-def _parsed(cells: dict[str, str]) -> Line:
-    values: dict[str, Any] = dict(cells)
-    for name, format in _FORMATS.items():
-        if format:
-            values[name] = (int if format == "d" else float)(cells[name]) if cells[name] else None
-    return Line(**values)
+def _parsed(cell: str, format: str) -> Any:
+    if not format:
+        return cell
+    kind = int if format == "d" else float
+    return kind(cell) if cell else None
 
 
 def _read_made(table: Path) -> dict[str, Any]:
     try:
-        made = json.loads(described_by(table).read_text())
+        made = json.loads(table.with_suffix(".json").read_text())
         return made if isinstance(made, dict) else {}
     except (OSError, ValueError):
         return {}
@@ -280,10 +264,10 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> str:
     """Tell in what two ways differ: "with threshold 0.5 instead of 0.4 and other networks"; empty for equal ones."""
     if not before:
         return f"in a way that no {TABLE}.json beside it tells" if now else ""
-    differ = [name for name in now if name in before and before[name] != now[name]]
     told = [
-        f"other {name}" if isinstance(now[name], list | dict) else f"{name} {before[name]} instead of {now[name]}"
-        for name in differ
+        f"other {name}" if isinstance(value, list | dict) else f"{name} {before[name]} instead of {value}"
+        for name, value in now.items()
+        if name in before and before[name] != value
     ]
     return f"with {' and '.join(told)}" if told else ""
 
@@ -294,7 +278,8 @@ def _csv(lines: Sequence[Line], header: bool = False) -> bytes:
     if header:
         writer.writeheader()
     for line in lines:
-        cells = {name: value for name, value in vars(line).items() if value is not None}
-        writer.writerow({name: format(value, _FORMATS[name]) for name, value in cells.items()})
+        writer.writerow(
+            {name: "" if cell is None else format(cell, _FORMATS[name]) for name, cell in vars(line).items()}
+        )
     # Names that are not UTF-8 are written as the bytes that they are.
     return text.getvalue().encode("utf-8", "surrogateescape")

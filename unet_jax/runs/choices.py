@@ -9,7 +9,6 @@ import numpy as np
 
 from unet_jax.config import UserError
 from unet_jax.runs.predicted import Predicted
-from unet_jax.runs.workdir import Workdir
 from unet_jax.scoring.components import CHOICES, Postprocess, best_postprocess, postprocess_counts
 from unet_jax.scoring.metrics import Counts, apply_threshold, iou
 from unet_jax.scoring.thresholds import THRESHOLDS, best_threshold, threshold_counts, threshold_ious
@@ -33,23 +32,14 @@ class Threshold:
 
 
 @dataclass(frozen=True)
-class PostprocessChoice:
+class PostprocessChoice(Postprocess):
     """The content of postprocess.json."""
 
-    min_pixels: int
-    fill_holes: bool
-    """With `min_pixels` as in `Postprocess`."""
     checkpoint_step: int
-    """Training step of the checkpoint that the choice is for."""
     threshold: float
-    """The threshold under which it was chosen."""
+    """The threshold under which masks were cleaned."""
     micro_iou: float
     """Micro-IoU on validation at native resolution."""
-
-    @property
-    def postprocess(self) -> Postprocess:
-        """The choice as masks are cleaned by it."""
-        return Postprocess(self.min_pixels, self.fill_holes)
 
 
 class Choices(NamedTuple):
@@ -60,12 +50,7 @@ class Choices(NamedTuple):
 
 
 def choose_threshold(predicted: Predicted, step: int) -> Threshold:
-    """Choose the one of THRESHOLDS with the highest micro-IoU at native resolution.
-
-    Args:
-        predicted: the validation slices of a single run.
-        step: training step of its checkpoint.
-    """
+    """Choose the one of THRESHOLDS with the highest micro-IoU on native validation slices of a step's checkpoint."""
     counts = np.zeros((len(THRESHOLDS), 4), np.int64)
     for i in range(len(predicted.rows)):
         counts += threshold_counts(predicted.native_probs(i), predicted.native_mask(i))
@@ -75,12 +60,7 @@ def choose_threshold(predicted: Predicted, step: int) -> Threshold:
 
 
 def choose_postprocess(predicted: Predicted, threshold: Threshold) -> PostprocessChoice:
-    """Choose the one of `components.CHOICES` with the highest micro-IoU at native resolution under a threshold.
-
-    Args:
-        predicted: the validation slices of a single run.
-        threshold: the one chosen for its checkpoint.
-    """
+    """Choose the one of `components.CHOICES` with the highest micro-IoU on native validation slices, thresholded."""
     total = {choice: np.zeros(4, np.int64) for choice in CHOICES}
     for i in range(len(predicted.rows)):
         pred = np.asarray(apply_threshold(predicted.native_probs(i), threshold.threshold))
@@ -88,22 +68,11 @@ def choose_postprocess(predicted: Predicted, threshold: Threshold) -> Postproces
             total[choice] += counts
     best = best_postprocess(total)
     return PostprocessChoice(
-        min_pixels=best.min_pixels,
-        fill_holes=best.fill_holes,
+        **vars(best),
         checkpoint_step=threshold.checkpoint_step,
         threshold=threshold.threshold,
         micro_iou=float(iou(Counts(*total[best]))),
     )
-
-
-def read_threshold(workdir: Workdir) -> Threshold | None:
-    """Read threshold.json; None if it is absent, UserError if it is something else."""
-    return _read(workdir.threshold, Threshold)
-
-
-def read_postprocess(workdir: Workdir) -> PostprocessChoice | None:
-    """Read postprocess.json; None if it is absent, UserError if it is something else."""
-    return _read(workdir.postprocess, PostprocessChoice)
 
 
 def store_choice(path: Path, chosen: Threshold | PostprocessChoice) -> None:
@@ -111,7 +80,8 @@ def store_choice(path: Path, chosen: Threshold | PostprocessChoice) -> None:
     write_text(path, json.dumps(asdict(chosen), indent=2) + "\n", durable=True)
 
 
-def _read(path: Path, kind: type[Choice]) -> Choice | None:
+def read_choice(path: Path, kind: type[Choice]) -> Choice | None:
+    """Read threshold.json or postprocess.json; None if it is absent, UserError if it is something else."""
     types = {name: dict if name == "curve" else hint for name, hint in get_type_hints(kind).items()}
     try:
         content = json.loads(path.read_text())

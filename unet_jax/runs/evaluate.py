@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,14 +17,8 @@ from unet_jax.inference.predictor import Predictor
 from unet_jax.reporting.figures import threshold_png
 from unet_jax.reporting.gallery import GalleryRow, choose_gallery, gallery_png
 from unet_jax.reporting.html import Picture, write_report
-from unet_jax.runs.choices import (
-    Choices,
-    choose_postprocess,
-    choose_threshold,
-    read_postprocess,
-    read_threshold,
-    store_choice,
-)
+from unet_jax.runs import choices
+from unet_jax.runs.choices import Choices, PostprocessChoice, Threshold, read_choice, store_choice
 from unet_jax.runs.networks import TrainedRun
 from unet_jax.runs.predicted import Predicted, predict_rows
 from unet_jax.scoring.calibration import calibration_counts, calibration_summary, threshold_cost
@@ -40,15 +33,15 @@ from unet_jax.shared.progress import track
 def ensure_choices(
     run: TrainedRun, arrays: Arrays, *, predicted: Predicted | None = None, store: bool = True
 ) -> Choices:
-    """Read what was chosen on validation for a run's checkpoint; choose now where that is missing.
+    """Read threshold and post-processing chosen on validation for a run's checkpoint; choose what is missing now.
 
     Args:
-        run: at the checkpoint in question.
         arrays: the dataset of the run.
         predicted: the validation slices, where they have been predicted already.
         store: write into the workdir what is chosen now.
     """
-    threshold, cleaning = read_threshold(run.workdir), read_postprocess(run.workdir)
+    threshold = read_choice(run.workdir.threshold, Threshold)
+    cleaning = read_choice(run.workdir.postprocess, PostprocessChoice)
     threshold = threshold if threshold and threshold.checkpoint_step == run.step else None
     cleaning = cleaning if cleaning and cleaning.checkpoint_step == run.step else None
     if threshold and cleaning:
@@ -58,11 +51,11 @@ def ensure_choices(
         plain = Predictor([run.network()], DEFAULT_THRESHOLD)
         predicted = predict_rows(plain, arrays, run.split.rows(arrays, "val"), "validation")
     if threshold is None:
-        threshold = choose_threshold(predicted, run.step)
+        threshold = choices.choose_threshold(predicted, run.step)
         if store:
             store_choice(run.workdir.threshold, threshold)
     if cleaning is None:
-        cleaning = choose_postprocess(predicted, threshold)
+        cleaning = choices.choose_postprocess(predicted, threshold)
         if store:
             store_choice(run.workdir.postprocess, cleaning)
     return Choices(threshold, cleaning)
@@ -77,46 +70,36 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """Scores of predicted slices. Several predictors' may stand side by side, as in a cross-validation."""
+    """Scores of predicted slices, which may be those of several predictors, as in a cross-validation."""
 
     parts: Sequence[Part]
     scores: list[SliceScore]
-    """In the order of the parts and their rows."""
+    """Scores in the order of the parts and their rows."""
+    place: Mapping[int, tuple[Part, int]]
+    """Part of each slice, by the slice's number, and place in that part."""
     thresholds: Int64[np.ndarray, "t 4"]
-    """Native counts under every one of THRESHOLDS."""
+    """Counts of native pixels under every one of THRESHOLDS."""
     calibration: Float64[np.ndarray, "bins 3"]
-    """As `calibration_counts` gives it, of native probabilities."""
+    """Sum of `calibration_counts` of native probabilities."""
     spacing: float | None
     tolerance: float
-
-    @cached_property
-    def place(self) -> Mapping[int, tuple[Part, int]]:
-        """Number of a slice to its part and its place there."""
-        places = {}
-        for part in self.parts:
-            for i, row in enumerate(part.predicted.rows):
-                places[int(part.predicted.arrays.slices[row])] = part, i
-        return places
 
 
 def score(parts: Sequence[Part], *, spacing: float | None, tolerance: float) -> Scored:
     """Score every slice under its predictor's threshold, at the network's resolution and at its own.
 
-    Post-processing, where the predictor has one, is for native masks.
-
-    Args:
-        parts: predicted slices, each under its predictor.
-        spacing: millimetres a native pixel; None to measure distances in pixels.
-        tolerance: of the normalised surface Dice, in the unit of distances.
+    Native masks are those of `Predictor.mask`; `spacing` and `tolerance` are as in `score_slice`.
     """
-    scores = []
+    scores, place = [], {}
     thresholds, calibration = np.zeros((len(THRESHOLDS), 4), np.int64), 0.0
-    for predictor, predicted in parts:
+    for part in parts:
+        predictor, predicted = part
         arrays = predicted.arrays
         for i, row in enumerate(track(predicted.rows, len(predicted.rows), "scoring")):
             probs, mask = predicted.native_probs(i), predicted.native_mask(i)
             thresholds += threshold_counts(probs, mask)
             calibration = calibration + calibration_counts(probs, mask)
+            place[int(arrays.slices[row])] = part, i
             scores.append(
                 score_slice(
                     slice=int(arrays.slices[row]),
@@ -130,7 +113,7 @@ def score(parts: Sequence[Part], *, spacing: float | None, tolerance: float) -> 
                     tolerance=tolerance,
                 )
             )
-    return Scored(parts, scores, thresholds, np.asarray(calibration), spacing, tolerance)
+    return Scored(parts, scores, place, thresholds, np.asarray(calibration), spacing, tolerance)
 
 
 def write_evaluation(
@@ -142,13 +125,9 @@ def write_evaluation(
     curve: Mapping[str, float] | None,
     records: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
-    """Write summary, tables, pictures and the report of scored slices into a folder.
+    """Write summary, tables, pictures and the report of at least one scored slice into a folder.
 
     Args:
-        scored: what `score` gave.
-        out: the folder, made if need be.
-        split: what the slices are called.
-        title: what the report is called.
         curve: micro-IoU on validation by threshold, where one run was scored with a threshold chosen so.
         records: the run's lines of metrics.jsonl.
 
@@ -158,21 +137,20 @@ def write_evaluation(
     out.mkdir(parents=True, exist_ok=True)
     arrays = scored.parts[0].predicted.arrays
     used = [part.predictor.threshold for part in scored.parts]
+    threshold = used[0] if len(set(used)) == 1 else None
     summary = summarize(
         scored.scores,
         split=split,
-        threshold=used[0] if len(set(used)) == 1 else None,
+        threshold=threshold,
         mask_rule=arrays.mask_rule,
         spacing=scored.spacing,
         tolerance=scored.tolerance,
     )
-    first = scored.parts[0].predictor.describe()
+    made, calibration = scored.parts[0].predictor.describe(), calibration_summary(scored.calibration)
     summary |= {"thresholds": used, "data_digest": arrays.digest}
-    summary |= {name: first[name] for name in ("tta", "postprocess")}
-    calibration = calibration_summary(scored.calibration)
+    summary |= {name: made[name] for name in ("tta", "postprocess")}
     summary["calibration"] = {name: calibration[name] for name in ("ece", "ece_candidates")}
-    cost = threshold_cost(scored.thresholds, used[0]) if len(set(used)) == 1 else None
-    summary["threshold_cost"] = cost
+    summary["threshold_cost"] = None if threshold is None else threshold_cost(scored.thresholds, threshold)
     rows = slice_rows(scored.scores)
     write_json(out / "summary.json", summary)
     write_csv(out / "slices.csv", rows)
@@ -188,14 +166,14 @@ def write_evaluation(
         records=records,
         thresholds=curve,
         calibration=calibration,
-        threshold_cost=cost,
+        threshold_cost=summary["threshold_cost"],
         pictures=(_picture(scored, row["slice"]) for row in rows),
     )
     return summary
 
 
 def draw_gallery(scored: Scored, path: Path) -> None:
-    """Picture of some scored slices of each tumour type: image, true mask, predicted mask, at native resolution.
+    """Draw some scored slices of each tumour type: image, true mask, predicted mask, at native resolution.
 
     The arrays hold images at the network's size only; they are shown enlarged.
     """

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a flag."""
+"""Signals that stop a training between two steps."""
 
 import signal
 from types import FrameType

@@ -5,7 +5,6 @@ import math
 import sys
 import time
 from collections.abc import Iterator
-from types import TracebackType
 from typing import Any
 
 import jax
@@ -47,9 +46,7 @@ class Journal:
             self._board = SummaryWriter(str(self._workdir.path), purge_step=len(self.records) + 1)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._board is not None:
             self._board.close()
 
@@ -59,11 +56,7 @@ class Journal:
 
     @contextlib.contextmanager
     def epoch(self, number: int, step: int) -> Iterator[OnLosses]:
-        """Show an epoch's steps while they are done, and measure their time.
-
-        Args:
-            number: of the epoch, from 1.
-            step: the one it begins with, or goes on from.
+        """Show the steps of an epoch, counted from 1, from `step` on while they are done, and measure their time.
 
         Yields:
             A function to be told of the losses, which raises NotFiniteError naming the first step without one.

@@ -13,7 +13,7 @@ from unet_jax.inference import programs
 from unet_jax.inference.network import Network
 from unet_jax.inference.predictor import Predictor, average_thresholds
 from unet_jax.models.network import abstract_variables
-from unet_jax.runs.choices import PostprocessChoice, read_postprocess, read_threshold
+from unet_jax.runs.choices import PostprocessChoice, Threshold, read_choice
 from unet_jax.runs.workdir import Workdir, run_folders
 from unet_jax.scoring.components import Postprocess
 from unet_jax.training.checkpoints.store import Checkpoints
@@ -21,7 +21,7 @@ from unet_jax.training.checkpoints.store import Checkpoints
 
 @dataclass(frozen=True, eq=False)
 class TrainedRun:
-    """One run at one of its checkpoints."""
+    """Run at one of its checkpoints."""
 
     workdir: Workdir
     config: Config
@@ -35,15 +35,15 @@ class TrainedRun:
 
     def network(self) -> Network:
         """Give the network as a predictor takes it, with the threshold chosen for this checkpoint."""
-        model, prep, variables = self.config.model, self.config.preprocess, self.variables
+        model, prep = self.config.model, self.config.preprocess
 
-        def probabilities(images: Any, p1: Any, p99: Any, *, tta: bool) -> Any:
-            return programs.make_predict(model, prep, tta=tta)(variables, images, p1, p99)
+        def probabilities(*batch: Any, tta: bool) -> Any:
+            return programs.make_predict(model, prep, tta=tta)(self.variables, *batch)
 
-        def spread(image: Any, p1: Any, p99: Any, *, samples: int) -> Any:
-            return programs.make_dropout_spread(model, prep, samples)(variables, image, p1, p99)
+        def spread(*image: Any, samples: int) -> Any:
+            return programs.make_dropout_spread(model, prep, samples)(self.variables, *image)
 
-        chosen, note = read_threshold(self.workdir), None
+        chosen, note = read_choice(self.workdir.threshold, Threshold), None
         if chosen is None:
             note = "none was chosen on validation"
         elif chosen.checkpoint_step != self.step:
@@ -60,23 +60,9 @@ class TrainedRun:
             fixed_max=self.split.intensity_max if prep.kind == "fixed" else None,
         )
 
-    def postprocess(self) -> PostprocessChoice:
-        """Read the post-processing chosen for this checkpoint; UserError if there is none."""
-        chosen = read_postprocess(self.workdir)
-        if chosen is None or chosen.checkpoint_step != self.step:
-            raise UserError(
-                f"{self.workdir.path} has no post-processing chosen for step {self.step}. "
-                f"Run `python -m unet_jax.eval --workdir {self.workdir.path} --split val` first."
-            )
-        return chosen
-
 
 def open_run(path: Path, checkpoint: str = "best") -> TrainedRun:
-    """Load the network of a workdir.
-
-    Args:
-        path: what `unet_jax.train` wrote.
-        checkpoint: `best` (highest validation IoU), `latest`, or the number of a step.
+    """Load the network of a workdir: of the checkpoint `best` (highest validation IoU), `latest`, or a step's number.
 
     Raises:
         UserError: no run, no such checkpoint, or a damaged one.
@@ -93,15 +79,7 @@ def open_run(path: Path, checkpoint: str = "best") -> TrainedRun:
 
 
 def open_runs(workdirs: Sequence[str | Path], checkpoint: str = "best") -> list[TrainedRun]:
-    """Load the networks of workdirs; a folder that `unet_jax.crossval` wrote stands for its folds.
-
-    Args:
-        workdirs: at least one.
-        checkpoint: as in `open_run`.
-
-    Raises:
-        UserError: as `open_run`.
-    """
+    """Load the networks of workdirs as `open_run`; a folder that `unet_jax.crossval` wrote stands for its folds."""
     return [open_run(folder, checkpoint) for path in workdirs for folder in run_folders(Path(path))]
 
 
@@ -111,13 +89,20 @@ def least_postprocess(runs: Sequence[TrainedRun]) -> Postprocess:
     Raises:
         UserError: none was chosen for one of them.
     """
-    choices = [run.postprocess() for run in runs]
+    choices = []
+    for run in runs:
+        path, chosen = run.workdir.path, read_choice(run.workdir.postprocess, PostprocessChoice)
+        if chosen is None or chosen.checkpoint_step != run.step:
+            raise UserError(
+                f"{path} has no post-processing chosen for step {run.step}. "
+                f"Run `python -m unet_jax.eval --workdir {path} --split val` first."
+            )
+        choices.append(chosen)
     return Postprocess(min(c.min_pixels for c in choices), all(c.fill_holes for c in choices))
 
 
-def open_predictor(
-    workdirs: str | Path | Sequence[str | Path],
-    *,
+def load(
+    *workdirs: str | Path,
     checkpoint: str = "best",
     threshold: float | None = None,
     tta: bool = False,
@@ -125,22 +110,23 @@ def open_predictor(
     uncertainty: bool = False,
     dropout_samples: int = 16,
 ) -> Predictor:
-    """Load the network of a run, or those of several, ready for use.
+    """Load trained networks for use, also in a program or a notebook: `unet_jax.load("runs/a").predict(image)`.
 
     Args:
-        workdirs: one, or several to be averaged, as in `open_runs`.
+        workdirs: one run, or several to be averaged, as in `open_runs`.
         checkpoint: as in `open_run`.
         threshold: in (0, 1); None for the one that was chosen on validation for this checkpoint, else 0.5. Of several
             networks their mean.
-        tta: average the probabilities of a slice and of its mirror image.
         postprocess: clean masks as was found best on validation (`Postprocess`).
-        uncertainty, dropout_samples: as in `Predictor`.
+        tta, uncertainty, dropout_samples: as in `Predictor`.
 
     Raises:
         UserError: as `open_runs`, a threshold out of range, networks of different sizes, no post-processing chosen
             yet, or no dropout to sample.
     """
-    runs = open_runs([workdirs] if isinstance(workdirs, str | Path) else workdirs, checkpoint)
+    if not workdirs:
+        raise UserError("load() was given no workdir; expected at least one that `unet_jax.train` wrote.")
+    runs = open_runs(workdirs, checkpoint)
     networks = [run.network() for run in runs]
     value, note = average_thresholds(networks) if threshold is None else (threshold, None)
     return Predictor(
@@ -154,35 +140,13 @@ def open_predictor(
     )
 
 
-def load(
-    *workdirs: str | Path,
-    checkpoint: str = "best",
-    threshold: float | None = None,
-    tta: bool = False,
-    postprocess: bool = False,
-) -> Predictor:
-    """Load a trained network for a program or a notebook: `unet_jax.load("runs/a").predict(image)`.
-
-    Args:
-        workdirs: one run, or several to be averaged. The rest as in `open_predictor`.
-
-    Raises:
-        UserError: as `open_predictor`.
-    """
-    if not workdirs:
-        raise UserError("load() was given no workdir; expected at least one that `unet_jax.train` wrote.")
-    return open_predictor(workdirs, checkpoint=checkpoint, threshold=threshold, tta=tta, postprocess=postprocess)
-
-
 def _choose_step(checkpoints: Checkpoints, wanted: str) -> int:
     steps = checkpoints.steps()
     if not steps:
         raise UserError(f"{checkpoints.directory} holds no whole checkpoint; expected one of a trained run.")
-    if wanted == "best":
-        best = checkpoints.best()
+    if wanted in ("best", "latest"):
+        best = checkpoints.best() if wanted == "best" else None
         return steps[-1] if best is None else best
-    if wanted == "latest":
-        return steps[-1]
     if wanted.isdecimal() and int(wanted) in steps:
         return int(wanted)
     there = ", ".join(str(s) for s in steps)

@@ -1,8 +1,8 @@
-"""How a run is opened: configuration, data, split."""
+"""Opening of a run: lock, configuration, data, split."""
 
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,34 +21,28 @@ from unet_jax.shared.files import write_text
 Say = Callable[[str], None]
 
 MAY_CHANGE = ("data", "loader.pipeline")
-"""Options that a resumed run may have otherwise: data are compared by digest, pipelines give the same batches."""
+"""Options that may change when a run is resumed: data are compared by digest, pipelines give the same batches."""
 
 
-@contextmanager
-def lock(workdir: Workdir) -> Iterator[None]:
-    """Keep other trainings out of a workdir; the operating system gives it free however this process ends.
+def lock(workdir: Workdir) -> AbstractContextManager[object]:
+    """Keep other trainings out of a workdir; the operating system gives the lock free however this process ends.
 
     Raises:
-        UserError: another one is in it.
+        UserError: another training is in the workdir.
     """
-    held = FileLock(workdir.path / "train.lock")
     try:
-        held.acquire(timeout=0)
+        return FileLock(workdir.path / "train.lock").acquire(timeout=0)
     except Timeout:
         raise UserError(
             f"{workdir.path} is being trained by another process. Wait for it to end, or use another --workdir."
         ) from None
-    try:
-        yield
-    finally:
-        held.release()
 
 
 def check_config(workdir: Workdir, config: Config) -> None:
     """Make the workdir of a new run, or make sure that a resumed one has the same configuration.
 
-    It is stored later, by `open_split`: options that the data do not allow must not be left behind as those of a run
-    that never began, and would then refuse the mended ones.
+    The configuration is stored later, by `open_split`: options that the data do not allow must not be left behind as
+    those of a run that never began, which would then refuse the mended ones.
 
     Raises:
         UserError: the workdir holds a run of another configuration; the options that differ are named.
@@ -65,7 +59,7 @@ def check_config(workdir: Workdir, config: Config) -> None:
 
 
 def open_data(workdir: Workdir, config: Config, say: Say) -> Arrays:
-    """The run's converted dataset; the phantom (no `--data`) and `tfds:NAME` are converted on first use."""
+    """Open the run's converted dataset; the phantom (no `--data`) and `tfds:NAME` are converted on first use."""
     folder = workdir.data(config)
     if config.data is None and not folder.exists():
         phantom = PhantomConfig()
@@ -84,7 +78,7 @@ def open_data(workdir: Workdir, config: Config, say: Say) -> Arrays:
 
 
 def open_split(workdir: Workdir, config: Config, arrays: Arrays, say: Say, *, drawn: Split | None = None) -> Split:
-    """The run's split: drawn on first use, and stored with the configuration.
+    """Open the run's split and store it with the configuration; on first use it is `drawn`, or drawn now.
 
     Raises:
         UserError: the data cannot be divided so, or the stored split was drawn from other data.
@@ -105,6 +99,13 @@ def open_split(workdir: Workdir, config: Config, arrays: Arrays, say: Say, *, dr
     return split
 
 
+def store_absolute(config: Config) -> Config:
+    """Make the configuration's `data` an absolute path, which holds from any folder."""
+    if config.data is None or config.data.startswith(TFDS):
+        return config
+    return replace(config, data=str(Path(config.data).resolve()))
+
+
 def check_digest(workdir: Workdir, split: Split, arrays: Arrays) -> None:
     """Raise UserError unless `arrays` is the dataset that the run was trained on."""
     if split.data_digest != arrays.digest:
@@ -112,10 +113,3 @@ def check_digest(workdir: Workdir, split: Split, arrays: Arrays) -> None:
             f"{workdir.path} was trained on data with digest {split.data_digest[:12]}, {arrays.path} has "
             f"{arrays.digest[:12]}. Give the folder it was trained on as --data."
         )
-
-
-def store_absolute(config: Config) -> Config:
-    """The configuration with `data` as an absolute path, so that it holds from any folder."""
-    if config.data is None or config.data.startswith(TFDS):
-        return config
-    return replace(config, data=str(Path(config.data).resolve()))

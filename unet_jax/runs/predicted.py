@@ -1,4 +1,4 @@
-"""Probabilities predicted of a converted dataset's slices."""
+"""Predictions for slices of a converted dataset."""
 
 from dataclasses import dataclass
 
@@ -15,19 +15,19 @@ Rows = Int64[np.ndarray, " n"]
 
 @dataclass(frozen=True, eq=False)
 class Predicted:
-    """Slices of a dataset, and the probabilities that were predicted of them at the network's size."""
+    """Slices of a dataset, and the probabilities that were predicted for them at the network's size."""
 
     arrays: Arrays
     rows: Rows
     probs: Float32[np.ndarray, "n size size"]
 
     def native_probs(self, i: int) -> Float32[np.ndarray, "h w"]:
-        """Probabilities of the i-th of the slices at its own size."""
+        """Resize the probabilities of the i-th slice to the slice's own size."""
         row = self.rows[i]
         return from_network(self.probs[i], (int(self.arrays.heights[row]), int(self.arrays.widths[row])))
 
     def native_mask(self, i: int) -> Bool[np.ndarray, "h w"]:
-        """True tumour of the i-th of the slices."""
+        """Return the true tumour of the i-th slice."""
         return self.arrays.native_mask(int(self.rows[i])) > 0
 
 

@@ -1,4 +1,4 @@
-"""Lines of metrics.jsonl."""
+"""Records of the epochs of a run, which are lines of metrics.jsonl."""
 
 import json
 import os
@@ -21,7 +21,7 @@ def best_record(records: list[Record]) -> Record | None:
 
 
 def read_records(workdir: Workdir) -> list[Record]:
-    """Read the lines of metrics.jsonl; one torn at the end, as by a power cut, is left out."""
+    """Read metrics.jsonl, without a last line that is torn, as by a power cut."""
     if not workdir.metrics.exists():
         return []
     records = []
@@ -36,7 +36,7 @@ def read_records(workdir: Workdir) -> list[Record]:
 
 
 def cut_records(workdir: Workdir, step: int, *, write: bool = True) -> list[Record]:
-    """Drop the lines of epochs that ended after `step`, in the file if `write`, and return the others."""
+    """Drop the records of epochs that ended after `step`, from the file too if `write`, and return the others."""
     records = [r for r in read_records(workdir) if r["step"] <= step]
     if write:
         write_text(workdir.metrics, "".join(json.dumps(r) + "\n" for r in records), durable=True)

@@ -1,7 +1,7 @@
 """One training run from its configuration to what it leaves: network, threshold, pictures."""
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from unet_jax.config import Config, RunError, UserError
@@ -11,7 +11,7 @@ from unet_jax.inference.network import DEFAULT_THRESHOLD
 from unet_jax.inference.predictor import Predictor
 from unet_jax.models.network import check_size
 from unet_jax.reporting.figures import history_png
-from unet_jax.runs.choices import Threshold, read_postprocess
+from unet_jax.runs.choices import Threshold
 from unet_jax.runs.evaluate import Part, draw_gallery, ensure_choices, score
 from unet_jax.runs.interrupts import Interrupts
 from unet_jax.runs.journal import Journal, NotFiniteError, check_finite
@@ -33,13 +33,12 @@ class Finished:
     records: list[Record]
     """All lines of metrics.jsonl."""
     best: Record
-    """The epoch whose checkpoint is used."""
+    """The line of the epoch whose checkpoint is used."""
     threshold: Threshold
-    """The threshold chosen on validation."""
     size: int
     """Side of the network's input in pixels."""
     was_finished: bool
-    """There was nothing left to do."""
+    """True where there was nothing left to do."""
 
 
 def train(
@@ -58,11 +57,11 @@ def train(
         The finished run; None where an interrupt stopped it, with a checkpoint saved.
 
     Raises:
-        UserError: configuration, data or workdir do not allow it.
-        RunError: the loss is not finite.
+        UserError: configuration, data or workdir do not allow it, or are damaged.
+        RunError: the loss or a weight is not finite; the last good checkpoint stays.
     """
     workdir, config, first = Workdir(path), store_absolute(config), is_first()
-    say = say if first else _silent
+    say = say if first else lambda line: None
     with contextlib.ExitStack() as held:
         with first_alone("workdir"):
             check_config(workdir, config)
@@ -87,12 +86,10 @@ def fit(
 ) -> tuple[list[Record], bool]:
     """Train, or go on from the newest checkpoint, until the last epoch, early stopping or an interrupt.
 
-    Returns:
-        All lines of metrics.jsonl, and whether there was nothing left to train.
+    Errors are those of `train`.
 
-    Raises:
-        RunError: the loss or a weight is not finite; the last good checkpoint stays.
-        UserError: a checkpoint or metrics.jsonl is damaged, or a checkpoint is of another network.
+    Returns:
+        All lines of metrics.jsonl, and True if there was nothing left to train.
     """
     trainer = Trainer.prepare(config, arrays, split.rows(arrays, "train"), split.rows(arrays, "val"))
     for note in trainer.notes:
@@ -108,7 +105,13 @@ def fit(
             try:
                 _train_epochs(trainer, state, checkpoints, journal, interrupts)
             except NotFiniteError as e:
-                raise _with_remedy(e, checkpoints) from None
+                with contextlib.suppress(OSError):
+                    checkpoints.wait()  # one that is being written is kept too
+                newest = checkpoints.latest()
+                kept = "No checkpoint was saved yet" if newest is None else f"The checkpoint of step {newest} is kept"
+                raise RunError(
+                    f"{e}. {kept}. Try a smaller --optim.learning-rate or --optim.clip-norm 1, in another --workdir."
+                ) from None
             return journal.records, False
 
 
@@ -149,31 +152,16 @@ def _resume(workdir: Workdir, trainer: Trainer, checkpoints: Checkpoints) -> tup
     return state, records
 
 
-def _with_remedy(error: NotFiniteError, checkpoints: Checkpoints) -> RunError:
-    with contextlib.suppress(OSError):
-        checkpoints.wait()  # one that is being written is kept too
-    newest = checkpoints.latest()
-    kept = "No checkpoint was saved yet" if newest is None else f"The checkpoint of step {newest} is kept"
-    return RunError(
-        f"{error}. {kept}. Try a smaller --optim.learning-rate or --optim.clip-norm 1, in another --workdir."
-    )
-
-
 def _choose(workdir: Workdir, arrays: Arrays, split: Split, *, chosen_before: bool) -> Threshold:
     """Choose threshold and post-processing on validation and draw the gallery, unless that was done before."""
     # Of several processes each does this by itself, which takes no longer, and the first one writes.
-    run, predicted = open_run(workdir.path), None
-    network = run.network()
-    chosen_already = network.threshold is not None and read_postprocess(workdir) is not None
-    if not (chosen_before and chosen_already and workdir.gallery.exists()):
-        predictor = Predictor([network], DEFAULT_THRESHOLD)
-        predicted = predict_rows(predictor, arrays, split.rows(arrays, "val"), "validation")
+    run = open_run(workdir.path)
+    if chosen_before and workdir.gallery.exists():
+        return ensure_choices(run, arrays, store=is_first()).threshold
+    predictor = Predictor([run.network()], DEFAULT_THRESHOLD)
+    predicted = predict_rows(predictor, arrays, split.rows(arrays, "val"), "validation")
     threshold = ensure_choices(run, arrays, predicted=predicted, store=is_first()).threshold
-    if predicted is not None and is_first():
-        part = Part(Predictor([network], threshold.threshold), predicted)
+    if is_first():
+        part = Part(replace(predictor, threshold=threshold.threshold), predicted)
         draw_gallery(score([part], spacing=None, tolerance=1.0), workdir.gallery)
     return threshold
-
-
-def _silent(line: str) -> None:
-    pass

@@ -19,7 +19,7 @@ from unet_jax.imaging.formats import dicom
 from unet_jax.imaging.read import read_image, silent_readers
 
 IMPLICIT, DEFLATED = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1.99"
-JPEG, JPEG_LOSSLESS, JPEG_LS, JPEG_2000, HTJ2K = (f"1.2.840.10008.1.2.4.{n}" for n in (50, 70, 80, 90, 201))
+JPEG, JPEG_LOSSLESS, JPEG_LS, JPEG_2000, VIDEO, HTJ2K = (f"1.2.840.10008.1.2.4.{n}" for n in (50, 70, 80, 90, 100, 201))
 
 
 def same(path: Path, expected: np.ndarray) -> None:
@@ -154,15 +154,10 @@ class TestCompressed:
         refused(path, f"is compressed as {name}")
         refused(path, package)
 
-    def test_video_is_unknown(self, tmp_path):
-        path = dicom_file(
-            tmp_path / "a.dcm", RAMP.astype(np.uint8), "1.2.840.10008.1.2.4.100", PixelData=encapsulate([b"abcd"])
-        )
-        refused(path, "is compressed as MPEG2")
-
-    def test_damaged(self, tmp_path):
-        path = dicom_file(tmp_path / "a.dcm", RAMP.astype(np.uint8), JPEG, PixelData=encapsulate([b"abcd"]))
-        refused(path, "cannot be decoded as JPEG Baseline")
+    def test_video_is_unknown_and_a_damaged_picture_is_told(self, tmp_path):
+        for syntax, reason in ((VIDEO, "is compressed as MPEG2"), (JPEG, "cannot be decoded as JPEG Baseline")):
+            pixels = encapsulate([b"abcd"])
+            refused(dicom_file(tmp_path / "a.dcm", RAMP.astype(np.uint8), syntax, PixelData=pixels), reason)
 
 
 class TestRefused:
@@ -186,11 +181,9 @@ class TestRefused:
     def test_what_is_no_grey_slice(self, tmp_path, changes, reason):
         refused(dicom_file(tmp_path / "a.dcm", RAMP.astype(np.uint16), **changes), reason)
 
-    def test_no_dicom(self, tmp_path):
+    def test_no_dicom_and_one_whose_size_is_checked_before_reading(self, tmp_path, monkeypatch):
         (tmp_path / "a.dcm").write_text("hello")
         refused(tmp_path / "a.dcm", "is no DICOM file")
-
-    def test_size_is_checked_before_reading(self, tmp_path, monkeypatch):
         path = dicom_file(tmp_path / "a.dcm", RAMP.astype(np.uint16))
         monkeypatch.setattr(dicom, "MAX_BYTES", 1000)
         refused(path, "expected at most 1000 for one slice")

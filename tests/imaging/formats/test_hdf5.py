@@ -103,9 +103,6 @@ def test_a_reader_of_slices_says_which_field(tmp_path):
         f.create_dataset("cjdata/image", data=VALUES, compression="lzf")
     with pytest.raises(SliceError, match=r"a\.mat: image is stored with the HDF5 filters \[32000\]"):
         read_image(tmp_path / "a.mat")
-
-
-def test_a_mark_of_emptiness_that_is_no_number(tmp_path):
     with h5py.File(tmp_path / "a.mat", "w") as f:
         f["cjdata/image"] = VALUES
         f["cjdata/image"].attrs["MATLAB_empty"] = np.ones(7)

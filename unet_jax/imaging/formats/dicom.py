@@ -135,15 +135,11 @@ def _modality_values(dataset: Any, stored: np.ndarray) -> np.ndarray:
         # The lowest value that the bits can hold becomes the highest.
         ends = -1 if stored.dtype.kind == "i" else 2 ** int(dataset.BitsStored) - 1
         stored = np.subtract(ends, stored, dtype=stored.dtype)
-    slope, intercept = (_number(dataset, n, d) for n, d in (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0)))
+    given = ((dataset.get(name), default) for name, default in (("RescaleSlope", 1), ("RescaleIntercept", 0)))
+    slope, intercept = (float(default if value is None else value) for value, default in given)
     if slope == 0 or not (math.isfinite(slope) and math.isfinite(intercept)):
         raise Refused(f"has a rescale slope of {slope:g} and intercept of {intercept:g}")
     return rescaled(stored, slope, intercept)
-
-
-def _number(dataset: Any, name: str, default: float) -> float:
-    value = dataset.get(name)
-    return default if value is None else float(value)
 
 
 def _spacing(dataset: Any) -> Spacing | None:

@@ -14,14 +14,13 @@ def to_grey(height: int, band: Callable[[slice], Shaped[np.ndarray, "rows w chan
 
     Args:
         height: height of the picture.
-        band: gives these rows of the picture: red, green, blue, and what does not matter.
+        band: function from rows to their pixels: red, green, blue, and others that do not matter.
 
     Returns:
-        The channel in the picture's own type, or luma in the smallest of float32 and float64 that holds every value of
-        that type.
+        The channel in the picture's own type, or luma in the type of `as_float`.
     """
     bands = [slice(start, start + BAND) for start in range(0, height, BAND)]
-    if all(_is_grey(band(rows)) for rows in bands):
+    if all((colours[..., 1:3] == colours[..., :1]).all() for colours in map(band, bands)):
         return np.concatenate([band(rows)[..., 0] for rows in bands])
     return np.concatenate([_luma(band(rows)) for rows in bands])
 
@@ -29,11 +28,6 @@ def to_grey(height: int, band: Callable[[slice], Shaped[np.ndarray, "rows w chan
 def as_float(array: Shaped[np.ndarray, "*shape"]) -> Shaped[np.ndarray, "*shape"]:
     """Convert to the smallest of float32 and float64 that holds every value of the array's type."""
     return array.astype(np.result_type(array.dtype, np.float32), copy=False)
-
-
-def _is_grey(colours: np.ndarray) -> bool:
-    red, green, blue = (colours[..., i] for i in range(3))
-    return np.array_equal(red, green) and np.array_equal(green, blue)
 
 
 def _luma(colours: np.ndarray) -> np.ndarray:

@@ -32,7 +32,10 @@ def read_values(dataset: h5py.Dataset) -> Shaped[np.ndarray, "..."]:
     dtype = dataset.dtype
     if not dataset.id.get_type().equal(h5py.h5t.py_create(dtype, logical=True)):
         raise Refused(f"is stored as an unusual kind of {dtype}")
-    filters = _filters(dataset)
+    properties = dataset.id.get_create_plist()
+    filters = [properties.get_filter(i)[0] for i in range(properties.get_nfilters())]  # in the order of writing
+    if filters not in ([], [_SHUFFLE], [_DEFLATE], [_SHUFFLE, _DEFLATE]):
+        raise Refused(f"is stored with the HDF5 filters {filters}; expected gzip (filter {_DEFLATE}), if any")
     grid = [math.ceil(side / chunk) for side, chunk in zip(dataset.shape, dataset.chunks, strict=True)]
     if math.prod(grid) > MAX_CHUNKS:
         raise Refused(f"is stored in {math.prod(grid)} chunks; expected at most {MAX_CHUNKS}")
@@ -56,15 +59,6 @@ def read_values(dataset: h5py.Dataset) -> Shaped[np.ndarray, "..."]:
         inside = values[region]
         inside[...] = plain.view(dtype).reshape(dataset.chunks)[tuple(slice(side) for side in inside.shape)]
     return values
-
-
-def _filters(dataset: h5py.Dataset) -> list[int]:
-    """List the numbers of the filters, in the order of writing."""
-    properties = dataset.id.get_create_plist()
-    filters = [properties.get_filter(i)[0] for i in range(properties.get_nfilters())]
-    if filters not in ([], [_SHUFFLE], [_DEFLATE], [_SHUFFLE, _DEFLATE]):
-        raise Refused(f"is stored with the HDF5 filters {filters}; expected gzip (filter {_DEFLATE}), if any")
-    return filters
 
 
 def _unpacked(packed: bytes, filters: list[int], size: int, itemsize: int) -> np.ndarray:

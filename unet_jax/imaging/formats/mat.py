@@ -86,15 +86,12 @@ def slice_number(path: Path) -> int | None:
 
 
 def read_slice(path: Path | str) -> RawSlice:
-    """Read and check one slice.
+    """Read and check one slice of a file `<int>.mat`.
 
     Types, shapes and links are checked before values are read, so that a hostile or broken file costs no memory.
 
-    Args:
-        path: a file `<int>.mat`.
-
     Raises:
-        SliceError: whatever is wrong with it.
+        SliceError: whatever is wrong with the file.
     """
     path = Path(path)
     number = slice_number(path)
@@ -122,24 +119,13 @@ def open_slices(path: Path, reading: Reading) -> Slices:
 
 
 def read_image(path: Path | str) -> Int16[np.ndarray, "h w"]:
-    """Read and check the image alone, of a file of any name that may lack all the rest.
-
-    Raises:
-        SliceError: whatever is wrong with it.
-    """
+    """Read and check the image alone, of a file of any name that may lack all the rest; errors as `read_slice`."""
     with _opened(Path(path), "cjdata") as group:
         return _int16(_read(_field(group, "image"), "image").T)
 
 
 def read_patient(path: Path | str) -> tuple[int, str]:
-    """Read and check label and patient alone: for counting.
-
-    Returns:
-        1 meningioma, 2 glioma, 3 pituitary; and the patient.
-
-    Raises:
-        SliceError: whatever is wrong with these two.
-    """
+    """Read and check `label` and `pid` of a RawSlice alone, for counting; errors as `read_slice`."""
     with _opened(Path(path), "cjdata") as group:
         return _label(_read(_field(group, "label"), "label")), _pid(_read(_field(group, "PID"), "PID"))
 
@@ -151,7 +137,7 @@ def read_folds(path: Path | str) -> Int[np.ndarray, " n"]:
         The fold, 1 to 5, of slice N at index N - 1; 0 where there is no such slice.
 
     Raises:
-        SliceError: it cannot be read, or does not hold one row of fold numbers.
+        SliceError: the file cannot be read, or does not hold one row of fold numbers.
     """
     with _opened(Path(path)) as file:
         values = _read(_field(file, "cvind"), "cvind").ravel()

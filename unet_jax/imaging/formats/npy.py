@@ -48,10 +48,7 @@ def open_npy(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> Shaped[np.n
 def read_packed(archive: zipfile.ZipFile, number: int, height: int, width: int) -> UInt8[np.ndarray, "h bytes"]:
     """Read `<number>.npy`, a mask of which `np.packbits(mask, axis=1)` made eight pixels of a row a byte.
 
-    Args:
-        archive: opened for reading.
-        number: number of the slice.
-        height, width: sides of the slice; a header that says otherwise costs no memory.
+    A header that says otherwise than `height` and `width` costs no memory.
 
     Raises:
         ValueError: not of this shape.
