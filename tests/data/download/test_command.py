@@ -236,21 +236,20 @@ class TestNetwork:
         figshare.replies = {"/v2/file/download/100": (200, content)}
         figshare.script = {
             "/v2/articles/1512427": [answers(503), answers(200, send=100)],
-            f"/files/{name}": [answers(200, send=2000), *[answers(503)] * 5],
+            f"/files/{name}": [answers(200, send=2000), *[answers(503)] * 4],
             "/v2/file/download/100": [answers(429), answers(503)],
         }
         assert run(figshare, tmp_path) == 0
         assert_complete(figshare, tmp_path)
-        # The first further attempt at an address is made at once.
-        assert pauses == [4, 8, 16, 4]
+        assert pauses == [0, 4, 0, 4, 8, 16, 0, 4]
         shown = capsys.readouterr().out
-        assert shown.count("trying again in") == 2 + 5 + 2
+        assert shown.count("trying again in") == 2 + 4 + 2
         assert shown.count(f"; trying {figshare.api}/file/download/100") == 1
 
     def test_a_stopped_download_goes_on_where_it_was(self, figshare, tmp_path, answers, monkeypatch, files):
         name, content = next(iter(figshare.files.items()))
         figshare.files[name] = content = content + bytes(200_000)  # as a comment that nobody reads
-        figshare.script = {f"/files/{name}": [answers(200, send=150_000), answers(503), answers(503)]}
+        figshare.script = {f"/files/{name}": [answers(200, send=150_000)]}
 
         def stopped(seconds: float) -> None:
             raise KeyboardInterrupt
