@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from unet_jax.data.phantom.anatomy import BONE, CSF, FAT, MARROW, MUCOSA, SKIN, VESSEL, WHITE, Anatomy
+from unet_jax.data.phantom.anatomy import BONE, CSF, FAT, MARROW, MUCOSA, VESSEL, WHITE, Anatomy
 from unet_jax.data.phantom.draw import Number, Points, Scene, curve, ellipse, grow, loop, normals, symmetric, zoom
 
 
@@ -112,10 +112,7 @@ def _axial_low(head: Anatomy, brain: Anatomy) -> None:
     head.add("orbital-fat", "medial-muscle", "lateral-muscle", "optic-nerve", "lateral-wall")
     head.add("sclera", "vitreous", "lens", "nasal-mucosa", "ethmoid-cells", "sphenoid-sinus", "nasal-septum")
     head.trim()
-    ear = [(0.6, -0.01), (0.67, -0.05), (0.705, 0.03), (0.665, 0.13), (0.6, 0.15)]
-    for half in head.halves():
-        half.stroke(curve(ear), SKIN + 30, 0.034, 0.02)
-        half.stroke(curve(np.array(ear) * (0.97, 0.8) + (0, 0.01)), SKIN, 0.016, 0.01)
+    head.add("ear", "ear-fold")
 
     brain.cortex((0.04, 0.1))
     brain.draw_clefts()
