@@ -73,12 +73,7 @@ def detect(pred: Bool[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]) -> Dete
 def postprocess(mask: Bool[np.ndarray, "h w"], how: Postprocess) -> Bool[np.ndarray, "h w"]:
     """Remove the small components of a mask, then fill its holes.
 
-    Args:
-        mask: the prediction; left as it is.
-        how: a hole is background that cannot reach the image's edge by steps to the four neighbours.
-
-    Returns:
-        The cleaned mask, of the same shape.
+    A hole is background that cannot reach the image's edge by steps to the four neighbours.
     """
     result = np.zeros_like(mask)
     box = bounding_box(mask)

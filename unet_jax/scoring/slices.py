@@ -122,9 +122,6 @@ def score_slice(
 def slice_rows(scores: Iterable[SliceScore]) -> list[dict[str, Any]]:
     """Make the rows of `slices.csv`: the scores of each slice.
 
-    Args:
-        scores: in any order.
-
     Returns:
         By slice number; each with slice, pid, tumor, {network,native}_{iou,dice,pixel_accuracy}, the true and the
         predicted tumour's pixels at native resolution, {network,native}_{precision,sensitivity,specificity,
@@ -155,9 +152,6 @@ def slice_rows(scores: Iterable[SliceScore]) -> list[dict[str, Any]]:
 
 def patient_rows(scores: Iterable[SliceScore]) -> list[dict[str, Any]]:
     """Make the rows of `patients.csv`: the scores of each patient, pooled and averaged over the patient's slices.
-
-    Args:
-        scores: in any order.
 
     Returns:
         By pid; each with pid, tumor (several types joined by `+`), n_slices,

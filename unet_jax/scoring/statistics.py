@@ -83,11 +83,8 @@ def resampled_sums(
 def interval(values: Float64[np.ndarray, " b"]) -> list[float] | None:
     """Find the middle 95 % of a figure over bootstrap samples: its 2.5th and 97.5th percentile.
 
-    Args:
-        values: the figure in each sample, NaN where it has none there.
-
     Returns:
-        Low and high; None if no sample has the figure.
+        Low and high of the samples in which the figure is not NaN; None if there are none.
     """
     defined = values[~np.isnan(values)]
     if defined.size == 0:
@@ -153,13 +150,7 @@ def compare_scores(
 
 
 def compare_evaluations(a: Evaluation, b: Evaluation, resolution: str, *, resamples: int = RESAMPLES) -> dict[str, Any]:
-    """Compare two runs, slice by slice.
-
-    Args:
-        a: one run.
-        b: the other run, evaluated on the same slices in the same way.
-        resolution: network or native.
-        resamples: samples of patients.
+    """Compare two runs, slice by slice, at the resolution network or native, with so many samples of patients.
 
     Returns:
         resolution, n_slices, n_patients, what both share (mask_rule, distance_unit, spacing_mm, nsd_tolerance),

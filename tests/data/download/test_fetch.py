@@ -6,9 +6,10 @@ import io
 import time
 
 import pytest
+from requests.models import DEFAULT_REDIRECT_LIMIT
 
 from tests.helpers.figshare import answer
-from unet_jax.data.download.fetch import CHUNK, MAX_REDIRECTS, Fetch, WrongContent
+from unet_jax.data.download.fetch import CHUNK, Fetch, WrongContent
 
 BODY = bytes(range(256)) * 1000
 
@@ -52,10 +53,6 @@ class Fetching:
         return [(path.removeprefix("/files/"), start) for path, start in self.server.asked]
 
 
-def test_a_size_that_is_not_known(server):
-    Fetching(server, size=None, limit=10**9).succeeds()
-
-
 class TestResumed:
     def test_after_cut_connections(self, server, pauses):
         server.script["/files/a"] = [answer(200, send=100_000), answer(200, send=0)]
@@ -91,9 +88,11 @@ class TestResumed:
         server.script["/files/a"] = [answer(status, **{"Content-Range": content_range})]
         assert Fetching(server, have=BODY[:1000]).succeeds().asked == [("a", 1000), ("a", 0)]
 
-    def test_what_came_is_kept(self, server):
+    def test_so_often_and_no_more_and_what_came_is_kept(self, server, pauses):
         server.script["/files/a"] = [answer(200, send=200_000)] + [answer(503)] * 3
-        got = Fetching(server).fails(ConnectionError, "HTTP 503").target.getvalue()
+        one = Fetching(server).fails(ConnectionError, "/files/a answered with HTTP 503")
+        assert len(one.asked) == 3 and pauses == [0, 4]
+        got = one.target.getvalue()
         assert len(got) >= CHUNK and BODY.startswith(got)
 
     def test_at_the_second_address(self, server):
@@ -116,10 +115,11 @@ class TestTriedAgain:
         Fetching(server).succeeds()
         assert pauses == [7, 60]
 
-    def test_so_often_and_no_more(self, server, pauses):
-        server.script["/files/a"] = [answer(500)] * 5
-        one = Fetching(server).fails(ConnectionError, "/files/a answered with HTTP 500")
-        assert len(one.asked) == 3 and pauses == [0, 4]
+    @pytest.mark.parametrize("when", ["soon", "9" * 5000])
+    def test_when_the_server_names_no_time(self, server, pauses, when):
+        server.script["/files/a"] = [answer(503, **{"Retry-After": when})]
+        Fetching(server).succeeds()
+        assert pauses == [0]
 
 
 class TestGivenUp:
@@ -145,8 +145,8 @@ class TestGivenUp:
     def test_redirect_loop(self, server, where):
         server.script["/files/a"] = [answer(302, Location=where, send=0, **{"Content-Length": "0"})] * 50
         server.script["/files/b"] = [answer(302, Location="/files/a", send=0, **{"Content-Length": "0"})] * 50
-        one = Fetching(server).fails(ConnectionError, f"Exceeded {MAX_REDIRECTS} redirects|refused")
-        assert len(one.asked) <= MAX_REDIRECTS + 1
+        one = Fetching(server).fails(ConnectionError, f"Exceeded {DEFAULT_REDIRECT_LIMIT} redirects|refused")
+        assert len(one.asked) <= DEFAULT_REDIRECT_LIMIT + 1
 
     def test_redirect_out_of_the_web(self, server):
         server.script["/files/a"] = [answer(302, Location="file:///etc/passwd", send=0)]

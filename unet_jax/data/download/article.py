@@ -105,11 +105,7 @@ def download(out: Path, *, api: str = FIGSHARE_API, keep_archives: bool = False,
 
 
 def list_files(api: str, say: Say) -> list[RemoteFile]:
-    """Ask the API for the article's files.
-
-    Args:
-        api: root address of the API.
-        say: told of files of the article that are no part of the dataset, and of further attempts.
+    """Ask the API for the article's files; tell `say` of those that are no part of the dataset.
 
     Raises:
         UserError: no address, or an answer that is no article with archives.
@@ -200,11 +196,7 @@ def fetch_file(file: RemoteFile, folder: Path, say: Say) -> Path:
 
 
 def count_slices(out: Path, names: Sequence[str]) -> tuple[str, list[UserError]]:
-    """Count the slices, by tumour type, and their patients.
-
-    Args:
-        out: the folder of a download.
-        names: what `download` returned for that folder.
+    """Count the slices among the names that `download` returned for `out`, by tumour type, and their patients.
 
     Returns:
         "N slices of M patients (A meningioma, B glioma, C pituitary)", of those that can be read, and what is wrong

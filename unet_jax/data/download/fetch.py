@@ -20,7 +20,6 @@ from unet_jax.shared.progress import progress
 Say = Callable[[str], object]
 
 CHUNK = 1 << 16
-MAX_REDIRECTS = 10
 LONGEST_PAUSE = 60
 """Most seconds between two requests, whatever the server asks for."""
 _RETRIED = (408, 425, 429, 500, 502, 503, 504)
@@ -100,10 +99,10 @@ class Fetch:
         if self.size is not None and before > self.size:
             before = 0
         if before != self.size:
-            with requests.Session() as session, self._answer(session, url, before) as response:
+            with self._answer(url, before) as response:
                 try:
                     self._receive(response, url, before)
-                except HTTPError as e:
+                except (HTTPError, ValueError, OverflowError) as e:  # the last two from a Retry-After that is no time
                     raise _Passing(f"{url} broke off ({_root(e)})") from e
         self.target.seek(0)
         if self.md5 is None or file_md5(self.target) == self.md5:
@@ -114,13 +113,13 @@ class Fetch:
             raise _Passing(f"{url} has content that does not fit to what was fetched before")
         raise WrongContent(url, length)
 
-    def _answer(self, session: requests.Session, url: str, before: int) -> requests.Response:
-        session.max_redirects = MAX_REDIRECTS
-        session.hooks["response"].append(_close_redirect)
-        session.headers.update({"User-Agent": f"unet-jax/{__version__}", "Accept-Encoding": "identity"})
-        headers = {"Range": f"bytes={before}-"} if before else {}
+    def _answer(self, url: str, before: int) -> requests.Response:
+        headers = {"User-Agent": f"unet-jax/{__version__}", "Accept-Encoding": "identity"}
+        if before:
+            headers["Range"] = f"bytes={before}-"
+        hooks = {"response": _close_redirect}
         try:
-            return session.get(url, headers=headers, stream=True, timeout=self.seconds)
+            return requests.get(url, headers=headers, stream=True, timeout=self.seconds, hooks=hooks)
         except (OSError, ValueError, HTTPError) as e:
             lasting = isinstance(e, requests.exceptions.SSLError)
             passing = isinstance(e, requests.ConnectionError | requests.Timeout) and not lasting
