@@ -44,6 +44,7 @@ HEAVY = (
     "matplotlib",
     "h5py",
     "PIL",
+    "scipy",
     "tensorboardX",
 )
 TFDS_BUILDER = "unet_jax.data.tfds.brain_tumor_figshare.brain_tumor_figshare_dataset_builder"

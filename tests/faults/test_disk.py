@@ -1,16 +1,15 @@
 """Conversion to a disk that is full, and from or to one that cannot be written to."""
 
 import os
-import resource
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.helpers.folders import files_of_at_most
 from unet_jax import convert
 from unet_jax.data.converted import arrays, rows
 from unet_jax.data.phantom.files import slice_bytes
@@ -38,16 +37,6 @@ def run(*argv: object) -> int:
         cli.run(lambda: convert.main(["--size", "16", "--workers", "1", *map(str, argv)]))
     assert isinstance(left.value.code, int)
     return left.value.code
-
-
-@contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def everything(folder: Path) -> dict[str, tuple[int, bytes]]:

@@ -19,9 +19,6 @@ def fill_polygon(corners: Float64[np.ndarray, "n 2"], shape: tuple[int, int]) ->
         corners: (x, y) in pixels, float64 (n, 2), finite, counted from 0 at the centre of the first pixel; the last one
             is joined to the first one.
         shape: height and width of the result.
-
-    Returns:
-        Bool (h, w).
     """
     height, width = shape
     crossings = np.zeros((height, width + 1), np.uint8)  # whose parity is all that matters
@@ -43,9 +40,6 @@ def trace_polygon(corners: Float64[np.ndarray, "n 2"], shape: tuple[int, int]) -
     Args:
         corners: as `fill_polygon` takes them; the work grows with the length of the sides, outside the shape too.
         shape: height and width of the result.
-
-    Returns:
-        Bool (h, w).
     """
     height, width = shape
     outline = np.zeros((height, width), bool)

@@ -14,7 +14,6 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
@@ -60,13 +59,9 @@ def history_figure(records: Sequence[dict[str, Any]]) -> Figure:
     # A line through one or a few points is not seen without marks.
     mark: dict[str, Any] = {"marker": "o", "markersize": 4} if len(records) <= 30 else {}
     with _new_figure(13.0, 4.5) as figure:
-        loss, accuracy, micro_iou = figure.subplots(1, 3)
-        panels = (
-            (loss, "loss", "Loss"),
-            (accuracy, "pixel_accuracy", "Pixel accuracy"),
-            (micro_iou, "micro_iou", "Micro-IoU"),
-        )
-        for axes, name, title in panels:
+        loss, _, micro_iou = panels = figure.subplots(1, 3)
+        titles = {"loss": "Loss", "pixel_accuracy": "Pixel accuracy", "micro_iou": "Micro-IoU"}
+        for axes, (name, title) in zip(panels, titles.items(), strict=True):
             val = _series(records, "val", name)
             axes.plot(epochs, _series(records, "train", name), color=BLUE, label="train", **mark)
             axes.plot(epochs, val, color=VERMILLION, label="validation", **mark)
@@ -93,9 +88,6 @@ def threshold_figure(thresholds: Sequence[float], ious: Sequence[float], chosen:
         thresholds: rising, in [0, 1].
         ious: one for each.
         chosen: the one in use. One that is not among `thresholds` gets a line, and no value.
-
-    Returns:
-        A figure of one axes.
     """
     values = dict(zip(thresholds, ious, strict=True))
     with _new_figure(7.0, 4.5) as figure:
@@ -214,9 +206,7 @@ def svg(figure: Figure) -> bytes:
 def _new_figure(width: float, height: float) -> Iterator[Figure]:
     """Make a figure of that size in inches, to be drawn on in the project's style."""
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(h_pad=0.08, w_pad=0.1))
-        FigureCanvasAgg(figure)
-        yield figure
+        yield Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(h_pad=0.08, w_pad=0.1))
 
 
 def _series(records: Sequence[dict[str, Any]], part: str, name: str) -> np.ndarray:

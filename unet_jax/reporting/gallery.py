@@ -83,14 +83,14 @@ def gallery_figure(rows: Sequence[GalleryRow]) -> Figure:
                 va="center",
                 linespacing=1.5,
             )
-            low, high = _window(row.image)
+            low, high = np.percentile(row.image, (1, 99))  # shown as black and white
+            high = max(high, low + 1e-6)
             pictures = (
                 ("Image", row.image, low, high),
                 ("True mask", row.mask, 0, 1),
                 ("Predicted mask", row.pred, 0, 1),
                 ("Outlines, enlarged", row.image, low, high),
             )
-            columns = []
             for j, (title, picture, black, white) in enumerate(pictures):
                 box = ((label + j * (side + gap)) / width, bottom / height, side / width, side / height)
                 axes = figure.add_axes(box)
@@ -98,12 +98,16 @@ def gallery_figure(rows: Sequence[GalleryRow]) -> Figure:
                 axes.imshow(picture, cmap="gray", vmin=black, vmax=white)
                 if i == 0:
                     axes.set_title(title)
-                columns.append(axes)
-            outlines = columns[-1]
+            outlines = figure.axes[-1]
             # The true outline is broad and the predicted one thin, so that both show where they meet.
             _outline(outlines, row.mask, SKY, 2.4)
             _outline(outlines, row.pred, ORANGE, 1.2)
-            _enlarge(outlines, row.mask.astype(bool) | row.pred.astype(bool))
+            square = square_around(row.mask.astype(bool) | row.pred.astype(bool))
+            if square is not None:
+                x, y, extent = square
+                # Pixel centres are whole numbers here.
+                outlines.set_xlim(x - 0.5, x - 0.5 + extent)
+                outlines.set_ylim(y - 0.5 + extent, y - 0.5)
         keys = [Line2D([], [], color=SKY, linewidth=2.4), Line2D([], [], color=ORANGE, linewidth=1.2)]
         right = (label + 4 * side + 3 * gap) / width
         figure.legend(
@@ -122,22 +126,6 @@ def gallery_png(rows: Sequence[GalleryRow], path: Path) -> None:
     write_png(gallery_figure(rows), path, dpi=100)
 
 
-def _window(image: Num[np.ndarray, "h w"]) -> tuple[float, float]:
-    """Intensities shown as black and white: the 1st and 99th percentile."""
-    low, high = np.percentile(image, (1, 99))
-    return float(low), float(max(high, low + 1e-6))
-
-
 def _outline(axes: Axes, mask: np.ndarray, color: str, width: float) -> None:
     if 0 < np.count_nonzero(mask) < mask.size:  # else there is no line, and matplotlib warns
         axes.contour(np.asarray(mask, np.float32), levels=[0.5], colors=[color], linewidths=width)
-
-
-def _enlarge(axes: Axes, tumor: Bool[np.ndarray, "h w"]) -> None:
-    """Show the square around all tumour, true or predicted; the whole picture where there is none."""
-    square = square_around(tumor)
-    if square is not None:
-        left, top, side = square
-        # Pixel centres are whole numbers here.
-        axes.set_xlim(left - 0.5, left - 0.5 + side)
-        axes.set_ylim(top - 0.5 + side, top - 0.5)

@@ -84,23 +84,20 @@ def write_report(
         ValueError: the pictures' slices are not those of the rows.
     """
     page = resources.files("unet_jax.reporting") / "page"
-    content = (
-        _templates()
-        .get_template("report.html")
-        .stream(
-            title=title,
-            summary=summary,
-            resolutions=_RESOLUTIONS,
-            plots=_plots(summary, rows, records, thresholds, calibration),
-            n_epochs=len(records),
-            calibration=calibration,
-            threshold_cost=threshold_cost,
-            colour_bar=colour_bar(),
-            data=_page_data(summary, rows),
-            pictures=map(picture_record, _checked(pictures, {row["slice"] for row in rows})),
-            style=page.joinpath("report.css").read_text("utf-8"),
-            script=page.joinpath("report.js").read_text("utf-8"),
-        )
+    template = _templates().get_template("report.html")
+    content = template.stream(
+        title=title,
+        summary=summary,
+        resolutions=_RESOLUTIONS,
+        plots=_plots(summary, rows, records, thresholds, calibration),
+        n_epochs=len(records),
+        calibration=calibration,
+        threshold_cost=threshold_cost,
+        colour_bar=colour_bar(),
+        data=_page_data(summary, rows),
+        pictures=map(picture_record, _checked(pictures, {row["slice"] for row in rows})),
+        style=page.joinpath("report.css").read_text("utf-8"),
+        script=page.joinpath("report.js").read_text("utf-8"),
     )
     with replacing(path) as file:
         # A title that is a name of a file can hold what UTF-8 cannot.

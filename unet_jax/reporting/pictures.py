@@ -59,10 +59,7 @@ def grey_png(image: UInt8[np.ndarray, "h w"]) -> bytes:
 
 
 def probability_png(probs: Float32[np.ndarray, "h w"]) -> bytes:
-    """Encode probabilities as a PNG of 256 colours, so that a page shows them in colour without computing.
-
-    Args:
-        probs: in [0, 1].
+    """Encode probabilities in [0, 1] as a PNG of 256 colours, which a page shows in colour without computing.
 
     Returns:
         A palette PNG whose indices are round(255 * probability) and whose palette is matplotlib's inferno: from black

@@ -30,11 +30,7 @@ _COMPARED = {
 
 
 def summary_table(summary: dict[str, Any]) -> str:
-    """Print a summary: a table of overlap, one of the other measures, and the lines that go with them.
-
-    Args:
-        summary: what `summarize` gave, or the content of summary.json.
-    """
+    """Print the content of summary.json: a table of overlap, one of the other measures, and what goes with them."""
     threshold = "each fold's own threshold" if summary["threshold"] is None else f"threshold {summary['threshold']:.2f}"
     lines = [
         f"{summary['split']}: {_sizes(summary)}, {threshold}, mask rule {summary['mask_rule']}",

@@ -45,11 +45,7 @@ CHOICES = tuple(Postprocess(pixels, fill_holes) for pixels in PIXEL_CHOICES for 
 
 
 def bounding_box(mask: Bool[np.ndarray, "h w"]) -> tuple[slice, slice] | None:
-    """Find the smallest box around the pixels of a mask.
-
-    Returns:
-        Rows and columns, to index with; None where the mask is empty.
-    """
+    """Find the rows and columns of the smallest box around the pixels of a mask; None where the mask is empty."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if rows.size == 0:
         return None
@@ -57,15 +53,7 @@ def bounding_box(mask: Bool[np.ndarray, "h w"]) -> tuple[slice, slice] | None:
 
 
 def detect(pred: Bool[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]) -> Detection:
-    """Count the tumours of a slice, those that are found, and what is predicted where there is none.
-
-    Args:
-        pred: predicted tumour.
-        mask: true tumour.
-
-    Returns:
-        The counts; they add up over slices.
-    """
+    """Count the tumours of a slice, those that are found, and what is predicted where there is none."""
     box = bounding_box(pred | mask)
     if box is None:
         return Detection(0, 0, 0, 0)
@@ -85,12 +73,7 @@ def detect(pred: Bool[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]) -> Dete
 def postprocess(mask: Bool[np.ndarray, "h w"], how: Postprocess) -> Bool[np.ndarray, "h w"]:
     """Remove the small components of a mask, then fill its holes.
 
-    Args:
-        mask: the prediction; left as it is.
-        how: a hole is background that cannot reach the image's edge by steps to the four neighbours.
-
-    Returns:
-        The cleaned mask, of the same shape.
+    A hole is background that cannot reach the image's edge by steps to the four neighbours.
     """
     result = np.zeros_like(mask)
     box = bounding_box(mask)
@@ -136,9 +119,6 @@ def best_postprocess(counts: Mapping[Postprocess, Int64[np.ndarray, " 4"]]) -> P
 
     Args:
         counts: tp, fp, fn, tn for each choice, summed over the slices of validation.
-
-    Returns:
-        The best of them.
     """
     return min(counts, key=lambda how: (-iou(Counts(*counts[how])), how.min_pixels, how.fill_holes))
 

@@ -83,7 +83,7 @@ def count_per_slice(pred: Shaped[Any, "*batch h w"], mask: Shaped[Any, "*batch h
 
 
 def iou(counts: Counts) -> Any:
-    """Intersection over union (Jaccard index): TP / (TP + FP + FN).
+    """Intersection over union (Jaccard index): TP / (TP + FP + FN). The scores below take and return the same.
 
     Args:
         counts: of any shape; JAX, NumPy or Python numbers.
@@ -97,27 +97,13 @@ def iou(counts: Counts) -> Any:
 
 
 def dice(counts: Counts) -> Any:
-    """Dice coefficient (F1 score): 2 TP / (2 TP + FP + FN).
-
-    Args:
-        counts: as for `iou`.
-
-    Returns:
-        As `iou`.
-    """
+    """Dice coefficient (F1 score): 2 TP / (2 TP + FP + FN)."""
     tp, fp, fn, _ = _floats(counts)
     return _ratio(2 * tp, 2 * tp + fp + fn)
 
 
 def pixel_accuracy(counts: Counts) -> Any:
-    """Fraction of the pixels that are predicted right: (TP + TN) / (TP + FP + FN + TN).
-
-    Args:
-        counts: as for `iou`.
-
-    Returns:
-        In [0, 1], of the counts' shape and type as `iou`. 1 where there are no pixels.
-    """
+    """Fraction of the pixels that are predicted right: (TP + TN) / (TP + FP + FN + TN); 1 where there are none."""
     tp, fp, fn, tn = _floats(counts)
     return _ratio(tp + tn, tp + fp + fn + tn)
 
@@ -125,11 +111,7 @@ def pixel_accuracy(counts: Counts) -> Any:
 def precision(counts: Counts) -> Any:
     """Fraction of the predicted tumour that is tumour (positive predictive value): TP / (TP + FP).
 
-    Args:
-        counts: as for `iou`.
-
-    Returns:
-        As `iou`; by EMPTY_RULE 0, not 0 / 0, for an empty prediction of a tumour.
+    By EMPTY_RULE an empty prediction of a tumour gives 0, not 0 / 0.
     """
     tp, fp, fn, _ = _floats(counts)
     return _ratio(tp, tp + fp) * _both_or_neither(tp, fp, fn)
@@ -138,11 +120,7 @@ def precision(counts: Counts) -> Any:
 def sensitivity(counts: Counts) -> Any:
     """Fraction of the tumour that is predicted (recall): TP / (TP + FN).
 
-    Args:
-        counts: as for `iou`.
-
-    Returns:
-        As `iou`; by EMPTY_RULE 0, not 0 / 0, for a prediction where there is no tumour.
+    By EMPTY_RULE a prediction where there is no tumour gives 0, not 0 / 0.
     """
     tp, fp, fn, _ = _floats(counts)
     return _ratio(tp, tp + fn) * _both_or_neither(tp, fp, fn)
@@ -151,13 +129,8 @@ def sensitivity(counts: Counts) -> Any:
 def specificity(counts: Counts) -> Any:
     """Fraction of the pixels without tumour that are predicted so: TN / (TN + FP), but 0 where one mask is empty.
 
-    Without that exception, which is EMPTY_RULE's, an empty prediction would have the best specificity there is.
-
-    Args:
-        counts: as for `iou`.
-
-    Returns:
-        As `iou`, but 1 where all is tumour.
+    Without that exception, which is EMPTY_RULE's, an empty prediction would have the best specificity there is. Where
+    all is tumour, specificity is 1.
     """
     tp, fp, fn, tn = _floats(counts)
     return _ratio(tn, tn + fp) * _both_or_neither(tp, fp, fn)
@@ -167,12 +140,6 @@ def volumetric_similarity(counts: Counts) -> Any:
     """Likeness of the two tumours in size, wherever they lie: 1 - |FP - FN| / (2 TP + FP + FN).
 
     Taha and Hanbury, BMC Medical Imaging 15:29, 2015.
-
-    Args:
-        counts: as for `iou`.
-
-    Returns:
-        As `iou`.
     """
     tp, fp, fn, _ = _floats(counts)
     total = 2 * tp + fp + fn

@@ -98,13 +98,9 @@ def score_slice(
     """Score one slice at the network's size and at its own.
 
     Args:
-        slice: its number.
-        pid: its patient.
-        tumor: its tumour type, one of `config.TUMORS`.
-        network_pred: predicted tumour at the network's size.
-        network_mask: true tumour there.
-        native_pred: predicted tumour at the slice's own size.
-        native_mask: true tumour there.
+        slice, pid, tumor: as in `SliceScore`.
+        network_pred, network_mask: predicted and true tumour at the network's size.
+        native_pred, native_mask: predicted and true tumour at the slice's own size.
         spacing: mm a native pixel, for distances in mm; None for distances in pixels of each resolution.
         tolerance: of the NSD, in mm or pixels likewise.
     """
@@ -125,9 +121,6 @@ def score_slice(
 
 def slice_rows(scores: Iterable[SliceScore]) -> list[dict[str, Any]]:
     """Make the rows of `slices.csv`: the scores of each slice.
-
-    Args:
-        scores: in any order.
 
     Returns:
         By slice number; each with slice, pid, tumor, {network,native}_{iou,dice,pixel_accuracy}, the true and the
@@ -159,9 +152,6 @@ def slice_rows(scores: Iterable[SliceScore]) -> list[dict[str, Any]]:
 
 def patient_rows(scores: Iterable[SliceScore]) -> list[dict[str, Any]]:
     """Make the rows of `patients.csv`: the scores of each patient, pooled and averaged over the patient's slices.
-
-    Args:
-        scores: in any order.
 
     Returns:
         By pid; each with pid, tumor (several types joined by `+`), n_slices,

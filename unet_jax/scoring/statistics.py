@@ -54,15 +54,7 @@ class Evaluation:
 
 
 def patient_sums(columns: Float64[np.ndarray, "n k"], pids: Sequence[str]) -> Float64[np.ndarray, "p k"]:
-    """Sum over each patient's slices.
-
-    Args:
-        columns: values of n slices.
-        pids: the patient of each.
-
-    Returns:
-        A row a patient, by pid.
-    """
+    """Sum columns over each patient's slices: a row a slice becomes a row a patient, by pid."""
     names, patient = np.unique(np.asarray(pids, dtype=str), return_inverse=True)
     sums = np.zeros((len(names), columns.shape[1]))
     np.add.at(sums, patient, columns)
@@ -91,11 +83,8 @@ def resampled_sums(
 def interval(values: Float64[np.ndarray, " b"]) -> list[float] | None:
     """Find the middle 95 % of a figure over bootstrap samples: its 2.5th and 97.5th percentile.
 
-    Args:
-        values: the figure in each sample, NaN where it has none there.
-
     Returns:
-        Low and high; None if no sample has the figure.
+        Low and high of the samples in which the figure is not NaN; None if there are none.
     """
     defined = values[~np.isnan(values)]
     if defined.size == 0:
@@ -127,7 +116,6 @@ def compare_scores(
     pids: Sequence[str],
     *,
     higher_is_better: bool,
-    seed: int = SEED,
     resamples: int = RESAMPLES,
 ) -> dict[str, Any]:
     """Compare one measure of two runs on the same slices.
@@ -137,7 +125,6 @@ def compare_scores(
         b: of the other, in the same order.
         pids: the patient of each slice.
         higher_is_better: which difference is a win.
-        seed: of the bootstrap.
         resamples: samples of patients.
 
     Returns:
@@ -147,7 +134,7 @@ def compare_scores(
     """
     difference = b - a
     sums = patient_sums(np.stack([difference, np.ones_like(difference)], axis=1), pids)
-    total, slices = resampled_sums(sums, seed=seed, resamples=resamples).T
+    total, slices = resampled_sums(sums, resamples=resamples).T
     better = difference if higher_is_better else -difference
     return {
         "mean_a": float(a.mean()),
@@ -162,17 +149,8 @@ def compare_scores(
     }
 
 
-def compare_evaluations(
-    a: Evaluation, b: Evaluation, resolution: str, *, seed: int = SEED, resamples: int = RESAMPLES
-) -> dict[str, Any]:
-    """Compare two runs, slice by slice.
-
-    Args:
-        a: one run.
-        b: the other run, evaluated on the same slices in the same way.
-        resolution: network or native.
-        seed: of the bootstrap.
-        resamples: samples of patients.
+def compare_evaluations(a: Evaluation, b: Evaluation, resolution: str, *, resamples: int = RESAMPLES) -> dict[str, Any]:
+    """Compare two runs, slice by slice, at the resolution network or native, with so many samples of patients.
 
     Returns:
         resolution, n_slices, n_patients, what both share (mask_rule, distance_unit, spacing_mm, nsd_tolerance),
@@ -189,16 +167,10 @@ def compare_evaluations(
 
     def compared(measure: str, chosen: np.ndarray) -> dict[str, Any]:
         column = f"{resolution}_{measure}"
-        values_a = np.array([_number(a, row, column) for row, _ in pairs])
-        values_b = np.array([_number(b, row, column) for _, row in pairs])
-        return compare_scores(
-            values_a[chosen],
-            values_b[chosen],
-            pids[chosen].tolist(),
-            higher_is_better=COMPARED[measure],
-            seed=seed,
-            resamples=resamples,
-        )
+        values_a = np.array([_number(a, row, column) for row, _ in pairs])[chosen]
+        values_b = np.array([_number(b, row, column) for _, row in pairs])[chosen]
+        better = COMPARED[measure]
+        return compare_scores(values_a, values_b, pids[chosen].tolist(), higher_is_better=better, resamples=resamples)
 
     by_tumor = {}
     for tumor in TUMORS:
@@ -212,7 +184,7 @@ def compare_evaluations(
         "n_slices": len(pairs),
         "n_patients": len(set(pids)),
         **settings,
-        "bootstrap": {"resamples": resamples, "seed": seed, "unit": "patient"},
+        "bootstrap": {"resamples": resamples, "seed": SEED, "unit": "patient"},
         "measures": {measure: compared(measure, np.ones(len(pairs), bool)) for measure in COMPARED},
         "by_tumor": by_tumor,
     }

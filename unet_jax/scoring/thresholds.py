@@ -35,14 +35,7 @@ def threshold_counts(
 
 
 def threshold_ious(counts: Int64[np.ndarray, "t 4"]) -> Float64[np.ndarray, " t"]:
-    """Compute the micro-IoU under each of THRESHOLDS.
-
-    Args:
-        counts: what `threshold_counts` gives, summed over slices.
-
-    Returns:
-        In [0, 1], in the order of THRESHOLDS.
-    """
+    """Compute the micro-IoU under each of THRESHOLDS from what `threshold_counts` gives, summed over slices."""
     return iou(Counts(*counts.T))
 
 

@@ -3,15 +3,14 @@
 import hashlib
 import json
 import re
-import resource
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.helpers.figshare import answer, zipped
+from tests.helpers.folders import contents, files_of_at_most
 from unet_jax.config import UserError
 from unet_jax.data.phantom import write_phantom
 from unet_jax.data.raw import find_folds, find_slices
@@ -30,7 +29,7 @@ def asked(figshare: Any) -> list[str]:
 
 def assert_complete(figshare: Any, out: Path) -> None:
     wanted = figshare.others | {f"data/{name}": content for name, content in figshare.slices.items()}
-    found = {p.relative_to(out).as_posix(): p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    found = contents(out)
     assert found.pop("MD5SUMS")
     assert found == wanted
 
@@ -45,25 +44,17 @@ class TestDownload:
         assert f"{counts} in {tmp_path / 'raw/data'}; beside it README.txt, cvind.mat.\n" in shown.out
         assert f"python -m unet_jax.convert --raw {tmp_path / 'raw'} --out" in shown.out
         assert shown.err == ""
+        lines = (tmp_path / "raw/MD5SUMS").read_text().splitlines()
+        assert f"{hashlib.md5(figshare.slices['3.mat']).hexdigest()}  data/3.mat" in lines  # as md5sum writes it
+        assert len(lines) == 9
 
-    def test_slices_that_cannot_be_read_are_named(self, figshare, tmp_path, capsys, pack):
-        figshare.files["brainTumorDataPublic_8.zip"] = pack({"8.mat": b"MATLAB 5.0", "9.mat": b""})
+    def test_slices_that_cannot_be_read_are_named(self, figshare, tmp_path, capsys):
+        figshare.files["brainTumorDataPublic_8.zip"] = zipped({"8.mat": b"MATLAB 5.0", "9.mat": b""})
         assert run(figshare, tmp_path) == 0
         shown = capsys.readouterr()
         assert "7 slices of 4 patients" in shown.out
         first = f"{tmp_path / 'data/8.mat'}: a MATLAB 5 file; expected MATLAB 7.3"
         assert shown.err.startswith(f"warning: 2 more cannot be read; the first is {first}")
-
-    def test_article_of_one_archive(self, figshare, tmp_path, pack):
-        figshare.files = {"figshare.zip": pack({**figshare.inner_archives(), **figshare.others})}
-        assert run(figshare, tmp_path / "raw") == 0
-        assert_complete(figshare, tmp_path / "raw")
-
-    def test_digests_are_md5sum_s(self, figshare, tmp_path):
-        run(figshare, tmp_path)
-        lines = (tmp_path / "MD5SUMS").read_text().splitlines()
-        assert f"{hashlib.md5(figshare.slices['3.mat']).hexdigest()}  data/3.mat" in lines
-        assert len(lines) == 9
 
     def test_second_run_does_nothing(self, figshare, tmp_path, capsys):
         run(figshare, tmp_path)
@@ -84,16 +75,16 @@ class TestDownload:
         assert_complete(figshare, tmp_path)
         assert "1 of 9 files are missing or damaged, data/3.mat among them" in capsys.readouterr().out
 
-    def test_slices_that_the_article_no_longer_has_are_removed(self, figshare, tmp_path, files):
+    def test_slices_that_the_article_no_longer_has_are_removed(self, figshare, tmp_path):
         run(figshare, tmp_path)
         (tmp_path / "data/3.mat").unlink()
         del figshare.files["brainTumorDataPublic_1-4.zip"]
         assert run(figshare, tmp_path) == 0
-        assert files(tmp_path / "data") == ["5.mat", "6.mat", "7.mat"]
+        assert list(contents(tmp_path / "data")) == ["5.mat", "6.mat", "7.mat"]
 
-    def test_archives_are_kept_on_demand(self, figshare, tmp_path, files):
+    def test_archives_are_kept_on_demand(self, figshare, tmp_path):
         assert run(figshare, tmp_path, "--keep-archives") == 0
-        assert files(tmp_path / "archives") == sorted(figshare.files)
+        assert list(contents(tmp_path / "archives")) == sorted(figshare.files)
 
     def test_what_was_fetched_before_is_used_again(self, figshare, tmp_path):
         (tmp_path / "archives").mkdir()
@@ -104,11 +95,11 @@ class TestDownload:
         assert f"/files/{good}" not in asked(figshare) and f"/files/{bad}" in asked(figshare)
         assert_complete(figshare, tmp_path)
 
-    def test_other_files_beside_the_archives_stay(self, figshare, tmp_path, files):
+    def test_other_files_beside_the_archives_stay(self, figshare, tmp_path):
         (tmp_path / "archives").mkdir()
         (tmp_path / "archives/mine.txt").write_text("")
         assert run(figshare, tmp_path) == 0
-        assert files(tmp_path / "archives") == ["mine.txt"]
+        assert list(contents(tmp_path / "archives")) == ["mine.txt"]
 
     @pytest.mark.parametrize("reply", [(202, b""), (503, b"busy"), (200, b"<html>Are you human?</html>")])
     def test_api_s_own_download_is_the_second_source(self, figshare, tmp_path, reply):
@@ -126,13 +117,12 @@ class TestDownload:
 
     def test_the_phantom_s_archive(self, figshare, tmp_path):
         n = write_phantom(tmp_path / "phantom", 3, 0, zip=True)
-        figshare.files = {"figshare.zip": (tmp_path / "phantom/figshare.zip").read_bytes()}
+        wanted = contents(tmp_path / "phantom")
+        figshare.files = {"figshare.zip": wanted.pop("figshare.zip")}
         assert run(figshare, tmp_path / "raw") == 0
-        slices = find_slices(tmp_path / "raw")
-        assert [p.name for p in slices] == [f"{i}.mat" for i in range(1, n + 1)]
-        for path in slices:
-            assert path.read_bytes() == (tmp_path / "phantom/data" / path.name).read_bytes()
-        assert read_slice(slices[-1]).slice == n
+        found = contents(tmp_path / "raw")
+        assert found.pop("MD5SUMS") and found == wanted
+        assert [read_slice(p).slice for p in find_slices(tmp_path / "raw")] == list(range(1, n + 1))
         assert find_folds(tmp_path / "raw") == tmp_path / "raw/cvind.mat"
 
 
@@ -143,15 +133,13 @@ class TestRefused:
         assert "\n" not in str(e.value)
         assert not (out / "data").exists() and not (out / "MD5SUMS").exists() and not (out / ".unpacking").exists()
 
-    def test_wrong_digest(self, figshare, tmp_path, files):
-        name = next(iter(figshare.files))
-        figshare.replies = {f"/files/{name}": (200, b"something else")}
-        self.refused(figshare, tmp_path, rf"{name} came with 14 bytes that have another MD5 than .* they were removed")
-        assert files(tmp_path) == []
-        same_length = bytes(len(figshare.files[name]))
-        figshare.replies = {f"/files/{name}": (200, same_length)}
-        self.refused(figshare, tmp_path, rf"{name} came with {len(same_length)} bytes that have another MD5")
-        assert files(tmp_path) == []
+    def test_wrong_digest(self, figshare, tmp_path):
+        name, content = next(iter(figshare.files.items()))
+        for wrong in (b"something else", bytes(len(content))):
+            figshare.replies = {f"/files/{name}": (200, wrong)}
+            message = rf"{name} came with {len(wrong)} bytes that have another MD5 than .* they were removed"
+            self.refused(figshare, tmp_path, message)
+            assert list(contents(tmp_path)) == []
 
     @pytest.mark.parametrize(
         "reply",
@@ -183,19 +171,19 @@ class TestRefused:
         figshare.api = "ftp://example.org"
         self.refused(figshare, tmp_path, "--api is ftp://example.org")
 
-    def test_archive_with_something_else_in_it(self, figshare, tmp_path, pack, files):
+    def test_archive_with_something_else_in_it(self, figshare, tmp_path):
         name = list(figshare.inner_archives())[-1]
-        figshare.files[name] = pack({"7.mat": b"", "../8.mat": b""})
+        figshare.files[name] = zipped({"7.mat": b"", "../8.mat": b""})
         self.refused(figshare, tmp_path / "raw", rf"{name}: '\.\./8\.mat' leads out of")
-        assert files(tmp_path) == sorted(f"raw/archives/{n}" for n in figshare.files)
+        assert list(contents(tmp_path)) == sorted(f"raw/archives/{n}" for n in figshare.files)
 
     @pytest.mark.parametrize("name", ["data/9.mat", "README.txt", "cvind.mat"])
-    def test_somebody_else_s_files(self, figshare, tmp_path, name, files):
+    def test_somebody_else_s_files(self, figshare, tmp_path, name):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("mine")
         with pytest.raises(UserError, match="is there already"):
             run(figshare, tmp_path)
-        assert files(tmp_path) == [name] and (tmp_path / name).read_text() == "mine"
+        assert list(contents(tmp_path)) == [name] and (tmp_path / name).read_text() == "mine"
         assert figshare.asked == []
 
     def test_target_is_a_file(self, figshare, tmp_path):
@@ -231,26 +219,25 @@ class TestNetwork:
         figshare.replies = {path: reply}
         self.fails(figshare, tmp_path, message)
 
-    def test_cut_connections_and_a_busy_server(self, figshare, tmp_path, capsys, answers, pauses):
+    def test_cut_connections_and_a_busy_server(self, figshare, tmp_path, capsys, pauses):
         name, content = next(iter(figshare.files.items()))
         figshare.replies = {"/v2/file/download/100": (200, content)}
         figshare.script = {
-            "/v2/articles/1512427": [answers(503), answers(200, send=100)],
-            f"/files/{name}": [answers(200, send=2000), *[answers(503)] * 5],
-            "/v2/file/download/100": [answers(429), answers(503)],
+            "/v2/articles/1512427": [answer(503), answer(200, send=100)],
+            f"/files/{name}": [answer(200, send=2000), *[answer(503)] * 4],
+            "/v2/file/download/100": [answer(429), answer(503)],
         }
         assert run(figshare, tmp_path) == 0
         assert_complete(figshare, tmp_path)
-        # The first further attempt at an address is made at once.
-        assert pauses == [4, 8, 16, 4]
+        assert pauses == [0, 4, 0, 4, 8, 16, 0, 4]
         shown = capsys.readouterr().out
-        assert shown.count("trying again in") == 2 + 5 + 2
+        assert shown.count("trying again in") == 2 + 4 + 2
         assert shown.count(f"; trying {figshare.api}/file/download/100") == 1
 
-    def test_a_stopped_download_goes_on_where_it_was(self, figshare, tmp_path, answers, monkeypatch, files):
+    def test_a_stopped_download_goes_on_where_it_was(self, figshare, tmp_path, monkeypatch):
         name, content = next(iter(figshare.files.items()))
         figshare.files[name] = content = content + bytes(200_000)  # as a comment that nobody reads
-        figshare.script = {f"/files/{name}": [answers(200, send=150_000), answers(503), answers(503)]}
+        figshare.script = {f"/files/{name}": [answer(200, send=150_000)]}
 
         def stopped(seconds: float) -> None:
             raise KeyboardInterrupt
@@ -258,7 +245,7 @@ class TestNetwork:
         with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt):
             m.setattr(time, "sleep", stopped)
             run(figshare, tmp_path)
-        assert files(tmp_path) == [f"archives/.{name}.part"]
+        assert list(contents(tmp_path)) == [f"archives/.{name}.part"]
         figshare.asked.clear()
         with pytest.raises(UserError, match="damaged archive"):
             run(figshare, tmp_path)
@@ -266,33 +253,24 @@ class TestNetwork:
         assert len(starts) == 1 and 65536 <= starts[0] <= 150_000
         assert (tmp_path / "archives" / name).read_bytes() == content
 
-    def test_what_was_fetched_stays_for_the_next_run(self, figshare, tmp_path, files):
+    def test_what_was_fetched_stays_for_the_next_run(self, figshare, tmp_path):
         figshare.replies = {"/files/cvind.mat": (500, b"")}
         self.fails(figshare, tmp_path, "cvind.mat")
-        assert files(tmp_path / "archives") == sorted(figshare.inner_archives())
+        assert list(contents(tmp_path / "archives")) == sorted(figshare.inner_archives())
         figshare.replies.clear()
         figshare.asked.clear()
         assert run(figshare, tmp_path) == 0
         assert not [path for path in asked(figshare) if path.endswith(".zip")]
         assert_complete(figshare, tmp_path)
 
-    def test_nobody_there(self, figshare, tmp_path, capsys):
+    def test_nobody_there(self, figshare, tmp_path, capsys, pauses):
         figshare.close()
         with pytest.raises(SystemExit) as e:
             cli.run(lambda: run(figshare, tmp_path))
         assert e.value.code == cli.EXIT_FAILURE
         (line,) = capsys.readouterr().err.splitlines()
+        assert pauses == [0, 4, 8, 16]
         assert re.search("cannot be reached .*refused.*check the network and its proxy", line)
-
-
-@contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 class TestDisk:
@@ -301,28 +279,28 @@ class TestDisk:
             run(figshare, out)
         return e.value.filename
 
-    def test_full_while_fetching(self, figshare, tmp_path, files):
+    def test_full_while_fetching(self, figshare, tmp_path):
         name = next(iter(figshare.files))
         assert self.fails(figshare, tmp_path, 500) == str(tmp_path / f"archives/.{name}.part")
-        assert files(tmp_path) == [f"archives/.{name}.part"]
+        assert list(contents(tmp_path)) == [f"archives/.{name}.part"]
         assert run(figshare, tmp_path) == 0
         assert_complete(figshare, tmp_path)
 
-    def test_full_while_unpacking(self, figshare, tmp_path, pack, files):
+    def test_full_while_unpacking(self, figshare, tmp_path):
         members = {"1.mat": figshare.slices["1.mat"], "README.txt": b"read me " * 10_000}
-        figshare.files = {"a.zip": pack(members)}
+        figshare.files = {"a.zip": zipped(members)}
         assert self.fails(figshare, tmp_path, 20_000) == str(tmp_path / ".unpacking/README.txt")
-        assert files(tmp_path) == ["archives/a.zip"]
+        assert list(contents(tmp_path)) == ["archives/a.zip"]
         figshare.asked.clear()
         assert run(figshare, tmp_path) == 0
         assert "/files/a.zip" not in asked(figshare)
-        assert files(tmp_path) == ["MD5SUMS", "README.txt", "data/1.mat"]
+        assert list(contents(tmp_path)) == ["MD5SUMS", "README.txt", "data/1.mat"]
 
-    def test_full_while_writing_the_digests(self, figshare, tmp_path, pack, files):
+    def test_full_while_writing_the_digests(self, figshare, tmp_path):
         names = [f"{n}.mat" for n in range(1, 200)]
-        figshare.files = {f"{i}.zip": pack(dict.fromkeys(names[i::8], b"")) for i in range(8)}
+        figshare.files = {f"{i}.zip": zipped(dict.fromkeys(names[i::8], b"")) for i in range(8)}
         assert self.fails(figshare, tmp_path, 6000) == str(tmp_path / "MD5SUMS")
-        assert files(tmp_path) == sorted(f"archives/{name}" for name in figshare.files)
+        assert list(contents(tmp_path)) == sorted(f"archives/{name}" for name in figshare.files)
 
     def test_no_place_to_write_to(self, figshare, tmp_path):
         (tmp_path / "file").write_text("")

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,8 +66,13 @@ def download(out: Path, *, api: str = FIGSHARE_API, keep_archives: bool = False,
             say(f"{out} is complete; the digests of its {len(known)} files are right.")
             return sorted(known)
         say(f"{len(damaged)} of {len(known)} files are missing or damaged, {damaged[0]} among them: fetching again.")
-    elif foreign := _foreign(out):
-        raise UserError(f"{foreign} is there already, and not from this command. Give another --out, or remove it.")
+    else:
+        # Files that unpacking would overwrite, or that would pass for slices of the dataset.
+        for path in (*(out / name for name in BESIDE.values()), *(out / "data").glob("*.mat")):
+            if path.exists():
+                raise UserError(
+                    f"{path} is there already, and not from this command. Give another --out, or remove it."
+                )
     archives, work = out / "archives", out / ".unpacking"
     try:
         archives.mkdir(parents=True, exist_ok=True)
@@ -100,11 +105,7 @@ def download(out: Path, *, api: str = FIGSHARE_API, keep_archives: bool = False,
 
 
 def list_files(api: str, say: Say) -> list[RemoteFile]:
-    """Ask the API for the article's files.
-
-    Args:
-        api: root address of the API.
-        say: told of files of the article that are no part of the dataset, and of further attempts.
+    """Ask the API for the article's files; tell `say` of those that are no part of the dataset.
 
     Raises:
         UserError: no address, or an answer that is no article with archives.
@@ -195,11 +196,7 @@ def fetch_file(file: RemoteFile, folder: Path, say: Say) -> Path:
 
 
 def count_slices(out: Path, names: Sequence[str]) -> tuple[str, list[UserError]]:
-    """Count the slices, by tumour type, and their patients.
-
-    Args:
-        out: the folder of a download.
-        names: what `download` returned for that folder.
+    """Count the slices among the names that `download` returned for `out`, by tumour type, and their patients.
 
     Returns:
         "N slices of M patients (A meningioma, B glioma, C pituitary)", of those that can be read, and what is wrong
@@ -221,9 +218,3 @@ def count_slices(out: Path, names: Sequence[str]) -> tuple[str, list[UserError]]
         patients.add(pid)
     tumors = ", ".join(f"{labels[label]} {name}" for label, name in enumerate(TUMORS, 1))
     return f"{labels.total()} slices of {len(patients)} patients ({tumors})", unreadable
-
-
-def _foreign(out: Path) -> Path | None:
-    """Find a file that unpacking would overwrite, or that would pass for a slice of the dataset."""
-    places: Iterable[Path] = (*(out / name for name in BESIDE.values()), *(out / "data").glob("*.mat"))
-    return next((p for p in places if p.exists()), None)

@@ -21,10 +21,7 @@ def file_md5(file: Any) -> str:
 
 
 def read_digests(out: Path) -> dict[str, str] | None:
-    """Read the digests of a finished download.
-
-    Args:
-        out: folder of the download.
+    """Read the digests of a finished download in `out`.
 
     Returns:
         MD5 by name relative to `out`; None where there is no finished download.
@@ -52,12 +49,7 @@ def write_digests(out: Path, digests: dict[str, str]) -> None:
 
 
 def find_damaged(out: Path, digests: dict[str, str]) -> list[str]:
-    """List the names whose files are missing or have another digest.
-
-    Args:
-        out: folder of the download.
-        digests: MD5 by name relative to `out`.
-    """
+    """List the names, of those of `read_digests`, whose files are missing or have another digest."""
     damaged = []
     for name, md5 in track(digests.items(), len(digests), "verify", "file"):
         try:

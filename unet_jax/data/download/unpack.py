@@ -57,12 +57,12 @@ def unpack(files: Sequence[Path], work: Path) -> dict[str, str]:
     (work / "data").mkdir(parents=True)
     with progress(sum(f.stat().st_size for f in files), "unpack", "B") as advance:
         unpacking = _Unpacking(work, advance)
-        for file in files:
-            if ARCHIVE.fullmatch(file.name):
-                unpacking.archive(file, str(file), nested=False)
-            else:
-                with file.open("rb") as source:
-                    unpacking.keep(source, BESIDE[file.name.lower()], str(file))
+        for path in files:
+            with path.open("rb") as file:
+                if ARCHIVE.fullmatch(path.name):
+                    unpacking.archive(file, str(path))
+                else:
+                    unpacking.keep(file, path.name, str(path))
     if not any(name.startswith("data/") for name in unpacking.digests):
         raise UserError(f"{', '.join(str(f) for f in files)}: no slice in there; expected files 1.mat, 2.mat, ...")
     return unpacking.digests
@@ -74,10 +74,10 @@ class _Unpacking:
         self._work, self._advance = work, advance
         self._members = self._bytes = 0
 
-    def archive(self, path: Path, shown: str, *, nested: bool) -> None:
-        """Keep the dataset's files in the archive at `path`, which messages call `shown`."""
+    def archive(self, file: Any, shown: str, *, nested: bool = False) -> None:
+        """Keep the dataset's files in an open archive, which messages call `shown`."""
         try:
-            with path.open("rb") as file, zipfile.ZipFile(cast(Any, Clamped(file, MAX_READ_BYTES))) as archive:
+            with zipfile.ZipFile(cast(Any, Clamped(file, MAX_READ_BYTES))) as archive:
                 members = archive.infolist()
                 self._members += len(members)
                 self._bytes += sum(member.file_size for member in members)
@@ -93,17 +93,18 @@ class _Unpacking:
             reason = " ".join(str(e).split()) or type(e).__name__
             raise UserError(f"{shown} is a damaged archive ({reason}). Remove it, and run this again.") from e
 
-    def keep(self, source: Any, name: str, shown: str) -> None:
-        """Write what the open file `source` holds as the dataset's file `name`, and note its digest."""
-        if name in self.digests:
+    def keep(self, file: Any, name: str, shown: str) -> None:
+        """Write an open file that is called `name`, and `shown` in messages, to its place; note its digest."""
+        place = f"data/{name}" if _SLICE.fullmatch(name) else BESIDE.get(name.lower())
+        if place is None:
+            raise UserError(f"{shown} is no part of the dataset.")
+        if place in self.digests:
             raise UserError(f"{shown} is there twice; expected each file once.")
-        self.digests[name] = self._write(source, self._work / name)
-
-    def _write(self, source: Any, path: Path) -> str:
+        path = self._work / place
         with naming(path), path.open("x+b") as target:
-            shutil.copyfileobj(source, target)
+            shutil.copyfileobj(file, target)
             target.seek(0)
-            return file_md5(target)
+            self.digests[place] = file_md5(target)
 
     def _member(self, archive: zipfile.ZipFile, member: zipfile.ZipInfo, shown: str, nested: bool) -> None:
         path, kind = PurePosixPath(member.filename), stat.S_IFMT(member.external_attr >> 16)
@@ -120,16 +121,12 @@ class _Unpacking:
                 f"at most {MAX_RATIO} times as many."
             )
         with archive.open(member) as source:
-            if _SLICE.fullmatch(path.name):
-                self.keep(source, f"data/{path.name}", shown)
-            elif path.name.lower() in BESIDE:
-                self.keep(source, BESIDE[path.name.lower()], shown)
-            elif ARCHIVE.fullmatch(path.name) and not nested:
-                inner = self._work / "inner.zip"
-                self._write(source, inner)
-                self.archive(inner, shown, nested=True)
-                inner.unlink()
+            if nested or not ARCHIVE.fullmatch(path.name):
+                self.keep(source, path.name, shown)
+                self._advance(member.compress_size)
                 return
-            else:
-                raise UserError(f"{shown} is no part of the dataset.")
-        self._advance(member.compress_size)
+            inner = self._work / "inner.zip"
+            with naming(inner), inner.open("x+b") as file:
+                shutil.copyfileobj(source, file)
+                self.archive(file, shown, nested=True)
+            inner.unlink()

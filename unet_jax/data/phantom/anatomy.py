@@ -72,14 +72,9 @@ class Anatomy:
                         half.polygon(ellipse(*numbers), grey)
                     case {"outline": outline, "grey": grey}:
                         half.polygon(grow(self.outlines[outline], shape.get("grow", 0)), grey)
-                    case {"muscle": numbers}:
-                        half.muscle(*numbers)
-                    case {"air_cells": numbers}:
-                        half.air_cells(*numbers)
-                    case {"choroid": numbers}:
-                        half.choroid(*numbers)
-                    case {"vessels": numbers}:
-                        half.vessels(*numbers)
+                    case _:  # a tissue of random course, under the name of the method that draws it
+                        (tissue,) = shape.keys() - {"paired"}
+                        getattr(half, tissue)(*shape[tissue])
 
     def scalp(self, thinnest: float, thickest: float) -> None:
         """Draw the skin, and fat of a random mean thickness around muscle."""

@@ -116,14 +116,10 @@ class Scene:
 
 
 def paint(shapes: Iterable[Shape], background: Number = 0) -> Picture:
-    """Fill shapes that are given in pixels, one after the other, with smooth edges.
-
-    Args:
-        shapes: polygons and their grey values, later ones on top.
-        background: grey value elsewhere.
+    """Fill shapes that are given in pixels, later ones on top, with smooth edges.
 
     Returns:
-        Grey values 0 to 255, float32 (SIDE, SIDE).
+        Grey values 0 to 255, those of `background` where no shape is, float32 (SIDE, SIDE).
     """
     image = Image.new("L", (SIDE * _OVERSAMPLING, SIDE * _OVERSAMPLING), round(background))
     draw = ImageDraw.Draw(image)

@@ -31,9 +31,9 @@ def slice_bytes(
     """Write one slice as the bytes of a MATLAB v7.3 file with the struct `cjdata`.
 
     Args:
-        image: raw intensities, int16 (h, w).
-        mask: tumour or not, bool (h, w).
-        border: corners (x, y) of the tumour's outline, float64 (n, 2), counted from 1.
+        image: raw intensities.
+        mask: tumour or not.
+        border: corners (x, y) of the tumour's outline, counted from 1.
         label: 1 meningioma, 2 glioma, 3 pituitary.
         pid: name of the patient, ASCII.
 
@@ -57,13 +57,7 @@ def folds_bytes(folds: Int[np.ndarray, " n"]) -> bytes:
 
 
 def write_archive(path: Path, slices: Sequence[Path], others: Sequence[Path]) -> None:
-    """Write the article's archive: four inner archives with consecutive slices, and the other files beside them.
-
-    Args:
-        path: archive to write.
-        slices: files of slices 1, 2, ... n in this order.
-        others: files that stand next to the inner archives.
-    """
+    """Write the article's archive: inner archives with the slices 1, 2, ... n, and the other files beside them."""
     share = -(-len(slices) // ARCHIVES)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as outer:
         for first in range(0, ARCHIVES * share, share):

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from unet_jax.data.phantom.anatomy import BONE, CSF, FAT, MARROW, MUCOSA, SKIN, VESSEL, WHITE, Anatomy
+from unet_jax.data.phantom.anatomy import BONE, CSF, FAT, MARROW, MUCOSA, VESSEL, WHITE, Anatomy
 from unet_jax.data.phantom.draw import Number, Points, Scene, curve, ellipse, grow, loop, normals, symmetric, zoom
 
 
@@ -112,10 +112,7 @@ def _axial_low(head: Anatomy, brain: Anatomy) -> None:
     head.add("orbital-fat", "medial-muscle", "lateral-muscle", "optic-nerve", "lateral-wall")
     head.add("sclera", "vitreous", "lens", "nasal-mucosa", "ethmoid-cells", "sphenoid-sinus", "nasal-septum")
     head.trim()
-    ear = [(0.6, -0.01), (0.67, -0.05), (0.705, 0.03), (0.665, 0.13), (0.6, 0.15)]
-    for half in head.halves():
-        half.stroke(curve(ear), SKIN + 30, 0.034, 0.02)
-        half.stroke(curve(np.array(ear) * (0.97, 0.8) + (0, 0.01)), SKIN, 0.016, 0.01)
+    head.add("ear", "ear-fold")
 
     brain.cortex((0.04, 0.1))
     brain.draw_clefts()
@@ -128,13 +125,11 @@ def _axial_low(head: Anatomy, brain: Anatomy) -> None:
 
 def _coronal_middle(head: Anatomy, brain: Anatomy) -> None:
     head.scalp(0.035, 0.06)
-    head.strands((-0.5, 0.2, 0.5, 1.0), np.pi / 2, 60)
+    head.add("chewing-strands")
     for half in reversed(head.halves()):
         half.add("temporalis", "masseter", "lateral-pterygoid", "medial-pterygoid")
         head.polygon(ellipse(half.side * 0.36, 0.24, 0.05, 0.03, -half.side * 0.3), FAT * 0.7)
-    head.add("jaw", "jaw-marrow", "tongue")
-    head.strands((-0.2, 0.9, 0.2, 1.05), 0, 12)
-    head.add("nasal-mucosa")
+    head.add("jaw", "jaw-marrow", "tongue", "tongue-strands", "nasal-mucosa")
     head.skull(0.05)
     head.add("sphenoid-sinus", "sphenoid-septum", "throat", "mouth", "cavernous-sinus", "carotid", "pituitary")
     head.trim()
@@ -188,8 +183,7 @@ def _sagittal_middle(head: Anatomy, brain: Anatomy) -> None:
     head.scalp(0.04, 0.06)
     _sagittal_neck(head)
     head.skull(0.06)
-    head.strands((-0.75, 0.4, 0.0, 1.0), 0.5, 50)
-    head.add("nasal-cavity", "ethmoid-cells")
+    head.add("facial-strands", "nasal-cavity", "ethmoid-cells")
     for y, x0, x1 in ((0.235, -0.62, -0.2), (0.32, -0.68, -0.14)):  # turbinates
         top = [(x0, y + 0.03), (x0 + 0.12, y - 0.03), (x1 - 0.12, y - 0.025), (x1, y + 0.025)]
         low = [(x1 - 0.1, y + 0.03), ((x0 + x1) / 2, y + 0.045), (x0 + 0.08, y + 0.045)]
@@ -229,8 +223,7 @@ def _sagittal_middle(head: Anatomy, brain: Anatomy) -> None:
 
 def _sagittal_side(head: Anatomy, brain: Anatomy) -> None:
     head.scalp(0.05, 0.075)
-    head.strands((-0.62, 0.25, 0.4, 0.95), 1.0, 70)
-    head.add("lateral-pterygoid", "digastric", "masseter", "sternomastoid")
+    head.add("facial-strands", "lateral-pterygoid", "digastric", "masseter", "sternomastoid")
     _sagittal_neck(head)
     head.add("orbital-fat")
     head.skull(0.055)

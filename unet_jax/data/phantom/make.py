@@ -110,15 +110,7 @@ def _patient_files(seed: int, patient: int) -> list[bytes]:
 
 
 def patient_slices(seed: int, patient: int) -> Iterator[PhantomSlice]:
-    """Yield the slices of one patient, neighbours in order.
-
-    Args:
-        seed: seed of the dataset.
-        patient: number of the patient, from 0.
-
-    Returns:
-        4 to 8 slices, of one view or two.
-    """
+    """Yield the 4 to 8 slices of one patient, counted from 0, neighbours in order; they are of one view or two."""
     rng = np.random.default_rng([seed, patient])
     label = patient % 3 + 1
     number = 100_001 + patient
