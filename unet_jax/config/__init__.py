@@ -1,4 +1,4 @@
-"""What a run is: every default, presets, ranges, JSON, and the errors a person can mend. Standard library only."""
+"""Configuration of a run: every default, presets, ranges, JSON, and the errors a person can mend. Standard library only."""
 
 from unet_jax.config.errors import RunError, UserError
 from unet_jax.config.presets import DEMO_CONVERT, fold_configs, preset

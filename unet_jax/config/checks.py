@@ -16,7 +16,7 @@ class Rule(NamedTuple):
     field: str
     """Name of the field."""
     ok: bool
-    """Whether its value is in the range. A floating-point value must be finite besides."""
+    """The value is in the range. A floating-point value must be finite besides."""
     expected: str
     """The range in words, after "it must be"."""
 

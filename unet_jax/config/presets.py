@@ -6,7 +6,7 @@ from unet_jax.config.errors import UserError
 from unet_jax.config.schema import Config, ConvertConfig, LoaderConfig, ModelConfig, OptimConfig, PresetName
 
 DEMO_CONVERT = ConvertConfig(size=64)
-"""How `train` converts the phantom."""
+"""Conversion of the phantom by `train`."""
 
 
 def preset(name: PresetName, data: str | None = None) -> Config:

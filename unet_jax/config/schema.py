@@ -13,10 +13,10 @@ TUMORS = ("meningioma", "glioma", "pituitary")
 SPLITS = ("train", "val", "test")
 
 OUT_OF_FOLD = "oof"
-"""What a cross-validation's slices, each scored by the network that left it out, are called where a split is named."""
+"""Name, where a split is named, of a cross-validation's slices, each scored by the network that left it out."""
 
 FIGSHARE_API = "https://api.figshare.com/v2"
-"""Where the dataset's article is asked for."""
+"""Root of the API that has the dataset's article."""
 
 MaskRule = Literal["area", "any"]
 PresetName = Literal["demo", "original"]
@@ -35,13 +35,13 @@ class ModelConfig(Checked):
     classes: Literal[1, 3] = 1
     """1: tumour or not. 3: one output per tumour type; the tumour's probability is then the largest of the three."""
     norm: Literal["pool", "conv", "none"] = "pool"
-    """Where batch normalisation stands: after each pooling, after each 3x3 convolution, or nowhere."""
+    """Place of batch normalisation: after each pooling, after each 3x3 convolution, or nowhere."""
     norm_momentum: float = 0.8
     """Momentum of the running mean and variance."""
     dropout: float = 0.1
     """Fraction of values dropped after each pooling and each concatenation."""
     precision: Literal["float32", "bfloat16"] = added("float32", since="0.1.0")
-    """What convolutions are computed in. Parameters, statistics, loss and optimizer are float32 in both cases."""
+    """Type that convolutions are computed in. Parameters, statistics, loss and optimizer are float32 in both cases."""
     remat: bool = added(False, since="0.1.0")
     """Compute activations again for the gradient instead of keeping them: less memory, more time."""
 
@@ -108,7 +108,7 @@ class OptimConfig(Checked):
     epochs: int = 50
     learning_rate: float = 1e-3
     schedule: Literal["exponential", "cosine", "constant"] = "exponential"
-    """How the learning rate goes from `learning_rate` to `final_learning_rate` over the run."""
+    """Course of the learning rate from `learning_rate` to `final_learning_rate` over the run."""
     final_learning_rate: float = 1e-4
     warmup_epochs: float = 0.0
     """Linear rise from zero at the start."""
@@ -129,7 +129,7 @@ class OptimConfig(Checked):
 
 @dataclass(frozen=True)
 class LoaderConfig(Checked):
-    """How batches reach the device."""
+    """Batches, and their way to the device."""
 
     batch_size: int = 32
     pipeline: Literal["auto", "tfdata", "device"] = "auto"
@@ -141,7 +141,7 @@ class LoaderConfig(Checked):
 
 @dataclass(frozen=True)
 class SplitConfig(Checked):
-    """Which slices are for training, validation and test."""
+    """Division of the slices into training, validation and test."""
 
     kind: SplitKind = "patient"
     """patient: by tumour type, patients kept whole. folds: likewise, in `folds` equal parts. official: the dataset's
@@ -202,9 +202,9 @@ class DistributedConfig(Checked):
     coordinator: str | None = None
     """HOST:PORT of the process of index 0, the same for all."""
     num_processes: int | None = None
-    """How many they are."""
+    """Number of processes."""
     process_id: int | None = None
-    """Which of them this is, from 0."""
+    """Number of this process, from 0."""
 
     def check(self, prefix: str = "distributed.") -> "DistributedConfig":
         """Return the object itself if nothing is given, or all there is to give; raise UserError naming what is odd."""
@@ -238,12 +238,12 @@ class PhantomConfig(Checked):
 
 @dataclass(frozen=True)
 class ConvertConfig(Checked):
-    """How a raw slice becomes a row of the arrays."""
+    """Conversion of raw slices to rows of the arrays."""
 
     size: int = 128
     """Side of the square images and masks, in pixels."""
     mask_rule: MaskRule = "area"
-    """Which pixels of the shrunk mask are tumour. area: those of which over half is. any: the original notebook's,
+    """Rule for the pixels of the shrunk mask that are tumour. area: those of which over half is. any: the original notebook's,
     wherever the smoothed mask is above zero, which grows a mask 1.3 to 2.4 times at 128."""
 
     def rules(self) -> Iterable[Rule]:

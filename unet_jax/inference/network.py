@@ -16,7 +16,7 @@ class Network:
     """
 
     name: str
-    """What to call the network in an error or a note, such as its workdir."""
+    """Name of the network in an error or a note, such as its workdir."""
     size: int
     """Side of the input in pixels."""
     probabilities: Callable[..., Any]

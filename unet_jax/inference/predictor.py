@@ -48,7 +48,7 @@ class Predictor:
     threshold_note: str | None = None
     """Why `threshold` is neither the caller's nor the one chosen on validation; None where it is."""
     postprocess: Postprocess | None = None
-    """How masks at native size are cleaned; None to leave them."""
+    """Cleaning of masks at native size; None to leave them."""
     tta: bool = False
     """Average the probabilities of a slice and of its mirror image (test-time augmentation)."""
     uncertainty: bool = False

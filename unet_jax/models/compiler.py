@@ -1,4 +1,4 @@
-"""What the compiler is told about the network's functions."""
+"""Options of the compiler for the network's functions."""
 
 import functools
 

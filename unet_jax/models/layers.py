@@ -24,7 +24,7 @@ class Conv(nn.Module):
 
     features: int
     dtype: jnp.dtype
-    """What is computed in; parameters are float32."""
+    """Type of the computation; parameters are float32."""
 
     @nn.compact
     def __call__(self, *parts: Float[Array, "b h w _"]) -> Float[Array, "b h w o"]:
@@ -50,7 +50,7 @@ class ConvTranspose(nn.Module):
 
     features: int
     dtype: jnp.dtype
-    """What is computed in; parameters are float32."""
+    """Type of the computation; parameters are float32."""
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w i"]) -> Float[Array, "b h2 w2 o"]:
@@ -72,7 +72,7 @@ class ConvBlock(nn.Module):
     norm_momentum: float | None
     """Momentum of the batch normalisation; None for none."""
     dtype: jnp.dtype
-    """What is computed in; parameters and statistics are float32."""
+    """Type of the computation; parameters and statistics are float32."""
     train: bool
     """Normalise by the batch, or by the running statistics. Not an argument of the call, so that the block can be
     rematerialised."""

@@ -1,4 +1,4 @@
-"""What every command line shares: options from a dataclass, and errors to exit codes."""
+"""Command lines: options from a dataclass, and errors to exit codes."""
 
 import argparse
 import math
@@ -15,7 +15,7 @@ EXIT_FAILURE, EXIT_USAGE, EXIT_PREEMPTED = 1, 2, 75
 
 
 def parse(options: Callable[..., T], door: str, argv: Sequence[str] | None = None) -> T:
-    """What `options`, a dataclass or a function, makes of the options of the command `python -m unet_jax.<door>`.
+    """Parse the options of the command `python -m unet_jax.<command>` by a dataclass or a function.
 
     Exits 0 for --help and 2 for wrong usage, as tyro does.
     """
@@ -25,7 +25,7 @@ def parse(options: Callable[..., T], door: str, argv: Sequence[str] | None = Non
 
 
 def starting_config(argv: Sequence[str], stored: Callable[[Path], Path]) -> Config:
-    """What the options of a training command override: the configuration in the workdir, else the preset's.
+    """Find the configuration that a training command's options override: the workdir's, else the preset's.
 
     Args:
         argv: the command line, as yet unchecked.

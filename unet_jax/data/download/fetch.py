@@ -48,7 +48,7 @@ class Fetch:
     urls: Sequence[str]
     """Addresses of the same content, at least one; tried in turn."""
     target: io.BufferedRandom | io.BytesIO
-    """Where the content goes. The bytes in it are taken for the beginning, and the rest is asked for."""
+    """Target of the content. The bytes in it are taken for the beginning, and the rest is asked for."""
     size: int | None = None
     """Length of the content in bytes, if known."""
     md5: str | None = None
@@ -58,7 +58,7 @@ class Fetch:
     say: Say
     """Told of each further attempt."""
     name: str = "download"
-    """What to call it on the progress bar."""
+    """Name on the progress bar."""
     attempts: int = 5
     """Requests to one address before the next address is tried, after 0, 4, 8, 16 ... seconds or as the server asks."""
     seconds: float = 60.0

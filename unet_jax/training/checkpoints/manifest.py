@@ -1,4 +1,4 @@
-"""What a checkpoint's files must be: their sizes and SHA-256, sealed after the last of them is on the disk."""
+"""Manifest of a checkpoint: sizes and SHA-256 of its files, sealed after the last of them is on the disk."""
 
 import dataclasses
 import hashlib
@@ -49,7 +49,7 @@ def write(path: Path, manifest: Manifest) -> None:
 
 
 def read(path: Path) -> Manifest:
-    """What `write` wrote.
+    """Read a manifest that `write` wrote.
 
     Raises:
         DamageError: it is something else.

@@ -38,7 +38,7 @@ VARIABLES = ("params", "batch_stats")
 """The fields of the state that make up the item `variables`."""
 
 NEWEST = 2
-"""How many of the newest steps are kept; the best is kept besides."""
+"""Number of the newest steps that are kept; the best is kept besides."""
 
 _STEP = r"(0|[1-9]\d*)"
 
@@ -110,7 +110,7 @@ class Checkpoints:
         return sorted(step for step in self._sealed() if self._path(step).is_dir())
 
     def latest(self) -> int | None:
-        """The newest checkpoint; None if there is none."""
+        """Find the newest checkpoint; None if there is none."""
         return max(self.steps(), default=None)
 
     def best(self) -> int | None:
@@ -129,7 +129,7 @@ class Checkpoints:
         return max(scored)[1] if scored else None
 
     def metric(self, step: int) -> float | None:
-        """What `step` was saved with; None if that was None or not finite.
+        """Read the metric that `step` was saved with; None if that was None or not finite.
 
         Raises:
             CheckpointError: there is no such step, or its manifest is damaged.
@@ -266,7 +266,7 @@ class Checkpoints:
         return self._restore(step, like, ("variables", "train"))
 
     def restore_variables(self, step: int, like: Any) -> Any:
-        """What inference needs of `step`; the optimizer's part is neither read nor verified.
+        """Restore what inference needs of `step`; the optimizer's part is neither read nor verified.
 
         Args:
             step: one of `steps`.

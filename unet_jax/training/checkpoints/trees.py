@@ -9,13 +9,13 @@ import jax.numpy as jnp
 
 
 def flatten(tree: Any) -> dict[str, Any]:
-    """Leaves by their names, as `params/enc0/conv1/kernel`, in the order of jax.tree.leaves."""
+    """Name the leaves, as `params/enc0/conv1/kernel`, in the order of jax.tree.leaves."""
     leaves, _ = jax.tree.flatten_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
 def nest(leaves: Mapping[str, Any]) -> dict[str, Any]:
-    """Plain nested dicts, so that what is stored depends on no class of Flax, Optax or ours."""
+    """Nest leaves as plain dicts, so that what is stored depends on no class of Flax, Optax or ours."""
     tree: dict[str, Any] = {}
     for name, leaf in leaves.items():
         *folders, last = name.split("/")
@@ -27,7 +27,7 @@ def nest(leaves: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def difference(expected: Mapping[str, Any], found: Mapping[str, Any], where: Path) -> str | None:
-    """What is wrong with the arrays found in a checkpoint: names, shapes or dtypes; None if all is as expected."""
+    """Say what is wrong with the arrays found in a checkpoint: names, shapes or dtypes; None if all is as expected."""
     lacks, others = [n for n in expected if n not in found], [n for n in found if n not in expected]
     if lacks or others:
         texts = [f"lacks {len(lacks)} of {len(expected)} arrays (first {lacks[0]})"] if lacks else []
