@@ -1,4 +1,4 @@
-"""Configuration of a run: every default, presets, ranges, JSON, and the errors a person can mend. Standard library only."""
+"""Configuration of a run: defaults, presets, ranges, JSON, and errors a person can mend. Standard library only."""
 
 from unet_jax.config.errors import RunError, UserError
 from unet_jax.config.presets import DEMO_CONVERT, fold_configs, preset

@@ -243,8 +243,8 @@ class ConvertConfig(Checked):
     size: int = 128
     """Side of the square images and masks, in pixels."""
     mask_rule: MaskRule = "area"
-    """Rule for the pixels of the shrunk mask that are tumour. area: those of which over half is. any: the original notebook's,
-    wherever the smoothed mask is above zero, which grows a mask 1.3 to 2.4 times at 128."""
+    """Rule for the pixels of the shrunk mask that are tumour. area: those of which over half is. any: the original
+    notebook's, wherever the smoothed mask is above zero, which grows a mask 1.3 to 2.4 times at 128."""
 
     def rules(self) -> Iterable[Rule]:
         yield Rule("size", 16 <= self.size <= 1024, "16 to 1024")
