@@ -113,13 +113,13 @@ class Figshare:
             return 200, self.files[path.removeprefix("/files/")]
         return 404, b"{}"
 
-    def dribble(self, start: bytes, after: bytes = b"0") -> Action:
-        """Answer with `start`, then with `after` now and then, always in time for a time-out of the socket."""
+    def dribble(self, start: bytes) -> Action:
+        """Answer with `start`, then, if that is anything, a byte now and then, in time for a time-out of the socket."""
 
         def act(handler: BaseHTTPRequestHandler, body: bytes) -> None:
             handler.wfile.write(start)
             while not self.closing.wait(0.02):
-                handler.wfile.write(after)
+                handler.wfile.write(b"0" if start else b"")
 
         return act
 

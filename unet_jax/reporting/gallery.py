@@ -7,7 +7,6 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from jaxtyping import Bool, Num, UInt8
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -23,10 +22,6 @@ def choose_gallery(scores: Iterable[SliceScore], per_tumor: int = 3) -> list[Sli
     """Choose representative slices: of each tumour type those at even quantiles of native Dice, not best nor worst.
 
     With `per_tumor` 3 they stand at the quartiles, about the 25th, 50th and 75th percentile of their type.
-
-    Args:
-        scores: in any order.
-        per_tumor: how many of each type, at most.
 
     Returns:
         Distinct slices, by type in the order of `config.TUMORS`, then by rising Dice; a type of fewer slices gives all.
@@ -100,8 +95,9 @@ def gallery_figure(rows: Sequence[GalleryRow]) -> Figure:
                     axes.set_title(title)
             outlines = figure.axes[-1]
             # The true outline is broad and the predicted one thin, so that both show where they meet.
-            _outline(outlines, row.mask, SKY, 2.4)
-            _outline(outlines, row.pred, ORANGE, 1.2)
+            for mask, color, thickness in ((row.mask, SKY, 2.4), (row.pred, ORANGE, 1.2)):
+                if 0 < np.count_nonzero(mask) < mask.size:  # else there is no line, and matplotlib warns
+                    outlines.contour(np.asarray(mask, np.float32), levels=[0.5], colors=[color], linewidths=thickness)
             square = square_around(row.mask.astype(bool) | row.pred.astype(bool))
             if square is not None:
                 x, y, extent = square
@@ -124,8 +120,3 @@ def gallery_figure(rows: Sequence[GalleryRow]) -> Figure:
 def gallery_png(rows: Sequence[GalleryRow], path: Path) -> None:
     """Write `gallery_figure` to `path` as PNG."""
     write_png(gallery_figure(rows), path, dpi=100)
-
-
-def _outline(axes: Axes, mask: np.ndarray, color: str, width: float) -> None:
-    if 0 < np.count_nonzero(mask) < mask.size:  # else there is no line, and matplotlib warns
-        axes.contour(np.asarray(mask, np.float32), levels=[0.5], colors=[color], linewidths=width)

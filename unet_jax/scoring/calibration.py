@@ -75,13 +75,9 @@ def calibration_summary(counts: Float64[np.ndarray, "bins 3"]) -> dict[str, Any]
 
 
 def threshold_cost(counts: Int64[np.ndarray, "t 4"], chosen: float) -> dict[str, float | None]:
-    """Compare the threshold in use, chosen on another split, with the best one of this split.
+    """Compare the threshold in use, chosen on another split, with the best by the `threshold_counts` of this split.
 
     The best threshold of the split itself is for this comparison alone: scores under it are no scores of unseen data.
-
-    Args:
-        counts: what `threshold_counts` gives, summed over the split.
-        chosen: the threshold in use.
 
     Returns:
         chosen, micro_iou (under it), best_on_split, best_micro_iou, cost (their difference, at least 0). micro_iou and

@@ -88,10 +88,6 @@ def postprocess_counts(
 ) -> dict[Postprocess, Int64[np.ndarray, " 4"]]:
     """Count the pixels of one slice under each of CHOICES: `postprocess` and counting, but labelled once.
 
-    Args:
-        pred: the prediction as it comes from the threshold, at native size.
-        mask: true tumour.
-
     Returns:
         tp, fp, fn, tn for each choice. Those of several slices add up.
     """

@@ -182,11 +182,7 @@ def patient_rows(scores: Iterable[SliceScore]) -> list[dict[str, Any]]:
 
 
 def slice_columns(scores: Sequence[SliceScore], resolution: str) -> dict[str, Float64[np.ndarray, " n"]]:
-    """Give what is summed over slices: every figure is a ratio of such sums.
-
-    Args:
-        scores: at least one.
-        resolution: network or native.
+    """Give what is summed over slices, at least one, at a resolution: every figure is a ratio of such sums.
 
     Returns:
         A value a slice of each measure, of the counts, of `with_tumor` and `missed` (0 or 1), and of `slices` (1).

@@ -121,8 +121,7 @@ def compare_scores(
     """Compare one measure of two runs on the same slices.
 
     Args:
-        a: of one run, a value a slice.
-        b: of the other, in the same order.
+        a, b: of each run, a value a slice, in the same order.
         pids: the patient of each slice.
         higher_is_better: which difference is a win.
         resamples: samples of patients.

@@ -22,17 +22,13 @@ def summarize(
     seed: int = SEED,
     resamples: int = RESAMPLES,
 ) -> dict[str, Any]:
-    """Summarise scored slices.
+    """Summarise the scored slices of a split, which come in any order.
 
     Args:
-        scores: the slices of the split, in any order.
-        split: its name.
         threshold: probability from which a pixel counts as tumour; None where it was not the same for all.
         mask_rule: how the network-size masks were made; scores under different rules are not comparable.
-        spacing: as `score_slice` was given it.
-        tolerance: likewise.
-        seed: of the bootstrap.
-        resamples: samples of patients.
+        spacing, tolerance: as `score_slice` was given them.
+        seed, resamples: as `resampled_sums` takes them.
 
     Returns:
         The content of `summary.json`: split, n_slices, n_patients, threshold, mask_rule, distance_unit (px or mm),

@@ -37,8 +37,7 @@ def surface_scores(
     counted in pixels of outline.
 
     Args:
-        pred: predicted tumour.
-        mask: true tumour.
+        pred, mask: predicted and true tumour.
         spacing: side of a pixel: 1 for distances in pixels, or in mm.
         tolerance: how far apart outlines may be and still count as one, in the unit of `spacing`.
 

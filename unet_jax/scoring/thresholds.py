@@ -40,10 +40,7 @@ def threshold_ious(counts: Int64[np.ndarray, "t 4"]) -> Float64[np.ndarray, " t"
 
 
 def best_threshold(counts: Int64[np.ndarray, "t 4"]) -> tuple[float, float]:
-    """Choose the threshold of the highest micro-IoU; of equals the nearest to 0.5, of two as near the lower.
-
-    Args:
-        counts: what `threshold_counts` gives, summed over slices.
+    """Choose the threshold of the highest of `threshold_ious`; of equals the nearest to 0.5, of two as near the lower.
 
     Returns:
         The threshold, and its micro-IoU.

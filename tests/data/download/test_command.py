@@ -126,19 +126,20 @@ class TestDownload:
         assert find_folds(tmp_path / "raw") == tmp_path / "raw/cvind.mat"
 
 
-class TestRefused:
-    def refused(self, figshare, out, message):
-        with pytest.raises(UserError, match=message) as e:
-            run(figshare, out)
-        assert "\n" not in str(e.value)
-        assert not (out / "data").exists() and not (out / "MD5SUMS").exists() and not (out / ".unpacking").exists()
+def refused(figshare: Any, out: Path, message: str, error: type[Exception] = UserError) -> None:
+    with pytest.raises(error, match=message) as e:
+        run(figshare, out)
+    assert "\n" not in str(e.value)
+    assert not (out / "data").exists() and not (out / "MD5SUMS").exists() and not (out / ".unpacking").exists()
 
+
+class TestRefused:
     def test_wrong_digest(self, figshare, tmp_path):
         name, content = next(iter(figshare.files.items()))
         for wrong in (b"something else", bytes(len(content))):
             figshare.replies = {f"/files/{name}": (200, wrong)}
             message = rf"{name} came with {len(wrong)} bytes that have another MD5 than .* they were removed"
-            self.refused(figshare, tmp_path, message)
+            refused(figshare, tmp_path, message)
             assert list(contents(tmp_path)) == []
 
     @pytest.mark.parametrize(
@@ -147,7 +148,7 @@ class TestRefused:
     )
     def test_answer_that_is_no_article(self, figshare, tmp_path, reply):
         figshare.replies = {"/v2/articles/1512427": (200, reply)}
-        self.refused(figshare, tmp_path, "did not answer with a Figshare article|lists no zip archive")
+        refused(figshare, tmp_path, "did not answer with a Figshare article|lists no zip archive")
 
     @pytest.mark.parametrize(
         ("change", "message"),
@@ -165,16 +166,16 @@ class TestRefused:
         article = figshare.article()
         article[0] |= change
         figshare.replies = {"/v2/articles/1512427": (200, json.dumps({"files": article}).encode())}
-        self.refused(figshare, tmp_path, message)
+        refused(figshare, tmp_path, message)
 
     def test_address(self, figshare, tmp_path):
         figshare.api = "ftp://example.org"
-        self.refused(figshare, tmp_path, "--api is ftp://example.org")
+        refused(figshare, tmp_path, "--api is ftp://example.org")
 
     def test_archive_with_something_else_in_it(self, figshare, tmp_path):
         name = list(figshare.inner_archives())[-1]
         figshare.files[name] = zipped({"7.mat": b"", "../8.mat": b""})
-        self.refused(figshare, tmp_path / "raw", rf"{name}: '\.\./8\.mat' leads out of")
+        refused(figshare, tmp_path / "raw", rf"{name}: '\.\./8\.mat' leads out of")
         assert list(contents(tmp_path)) == sorted(f"raw/archives/{n}" for n in figshare.files)
 
     @pytest.mark.parametrize("name", ["data/9.mat", "README.txt", "cvind.mat"])
@@ -186,10 +187,15 @@ class TestRefused:
         assert list(contents(tmp_path)) == [name] and (tmp_path / name).read_text() == "mine"
         assert figshare.asked == []
 
-    def test_target_is_a_file(self, figshare, tmp_path):
+    @pytest.mark.parametrize(
+        ("name", "message"),
+        [("raw", "is a file"), ("raw/x", r"cannot be written to \(Not a directory\). Give another --out")],
+    )
+    def test_no_place_to_write_to(self, figshare, tmp_path, name, message):
         (tmp_path / "raw").write_text("")
-        with pytest.raises(UserError, match="is a file"):
-            run(figshare, tmp_path / "raw")
+        with pytest.raises(UserError, match=message):
+            run(figshare, tmp_path / name)
+        assert figshare.asked == []
 
     @pytest.mark.parametrize("content", [b"", b"hello\n", b"\xff\xfe", b"0" * 32 + b"  ../../x\n"])
     def test_digests_that_are_none(self, figshare, tmp_path, content):
@@ -201,12 +207,6 @@ class TestRefused:
 class TestNetwork:
     """Exit code 1 by `cli.run`, with one line that says what to do."""
 
-    def fails(self, figshare, out, message):
-        with pytest.raises(ConnectionError, match=message) as e:
-            run(figshare, out)
-        assert "\n" not in str(e.value)
-        assert not (out / "data").exists()
-
     @pytest.mark.parametrize(
         ("path", "reply", "message"),
         [
@@ -217,7 +217,7 @@ class TestNetwork:
     )
     def test_what_is_asked_for_is_not_there(self, figshare, tmp_path, path, reply, message):
         figshare.replies = {path: reply}
-        self.fails(figshare, tmp_path, message)
+        refused(figshare, tmp_path, message, ConnectionError)
 
     def test_cut_connections_and_a_busy_server(self, figshare, tmp_path, capsys, pauses):
         name, content = next(iter(figshare.files.items()))
@@ -255,7 +255,7 @@ class TestNetwork:
 
     def test_what_was_fetched_stays_for_the_next_run(self, figshare, tmp_path):
         figshare.replies = {"/files/cvind.mat": (500, b"")}
-        self.fails(figshare, tmp_path, "cvind.mat")
+        refused(figshare, tmp_path, "cvind.mat", ConnectionError)
         assert list(contents(tmp_path / "archives")) == sorted(figshare.inner_archives())
         figshare.replies.clear()
         figshare.asked.clear()
@@ -301,9 +301,3 @@ class TestDisk:
         figshare.files = {f"{i}.zip": zipped(dict.fromkeys(names[i::8], b"")) for i in range(8)}
         assert self.fails(figshare, tmp_path, 6000) == str(tmp_path / "MD5SUMS")
         assert list(contents(tmp_path)) == sorted(f"archives/{name}" for name in figshare.files)
-
-    def test_no_place_to_write_to(self, figshare, tmp_path):
-        (tmp_path / "file").write_text("")
-        with pytest.raises(UserError, match=r"file/raw cannot be written to \(Not a directory\). Give another --out"):
-            run(figshare, tmp_path / "file/raw")
-        assert figshare.asked == []

@@ -160,16 +160,9 @@ class TestGivenUp:
         Fetching(server).succeeds()
         assert time.monotonic() - start < 10  # the page that redirects is not waited for
 
-    @pytest.mark.parametrize(
-        ("start", "after"),
-        [
-            (b"", b""),
-            (b"HTTP/1.1 200 OK\r\nContent-Length: 256000\r\n\r\n", b"0"),
-        ],
-        ids=["silence", "content"],
-    )
-    def test_a_server_that_dribbles(self, server, pauses, start, after):
-        server.script["/files/a"] = [server.dribble(start, after)] * 3
+    @pytest.mark.parametrize("start", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 256000\r\n\r\n"])
+    def test_a_server_that_is_silent_or_dribbles(self, server, pauses, start):
+        server.script["/files/a"] = [server.dribble(start)] * 3
         Fetching(server, seconds=0.2).fails(ConnectionError, "too slow|timed out")
         assert pauses == [0, 4]
 
@@ -186,13 +179,10 @@ class TestGivenUp:
 
 
 class TestWrong:
-    def test_content(self, server):
+    def test_content_at_the_only_or_first_address(self, server):
         server.files["a"] = bytes(len(BODY))
         one = Fetching(server).fails(WrongContent)
         assert one.target.getvalue() == b"" and one.asked == [("a", 0)]
-
-    def test_content_at_the_first_of_two_addresses(self, server):
-        server.files["a"] = bytes(len(BODY))
         one = Fetching(server, names="ab").succeeds()
         assert one.said == [f"{server.root}/files/a has something else; trying {server.root}/files/b"]
 

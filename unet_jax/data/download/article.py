@@ -45,8 +45,7 @@ def download(out: Path, *, api: str = FIGSHARE_API, keep_archives: bool = False,
 
     Args:
         out: the folder to fill.
-        api: root address of Figshare's API or of a mirror.
-        keep_archives: leave the archives in `out/archives`.
+        api, keep_archives: as the command's options.
         say: takes each line for the person.
 
     Returns:

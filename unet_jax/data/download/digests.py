@@ -31,11 +31,9 @@ def read_digests(out: Path) -> dict[str, str] | None:
     """
     path = out / DIGESTS
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text(errors="replace").splitlines()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except UnicodeDecodeError:
-        lines = [""]
     found = [_LINE.fullmatch(line) for line in lines]
     digests = {m["name"]: m["md5"] for m in found if m}
     if not digests or len(digests) < len(lines):

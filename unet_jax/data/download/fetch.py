@@ -72,14 +72,13 @@ class Fetch:
             ConnectionError: no address answered with all bytes; the target holds what came.
         """
         failures: list[WrongContent | ConnectionError] = []
-        for url, following in zip(self.urls, [*self.urls[1:], None], strict=True):
+        for url in self.urls:
+            if failures:
+                self.say(f"{failures[-1]}; trying {url}")
             try:
-                self._try(url)
-                return
+                return self._try(url)
             except (WrongContent, ConnectionError) as e:
                 failures.append(e)
-                if following is not None:
-                    self.say(f"{e}; trying {following}")
         raise next((e for e in failures if isinstance(e, WrongContent)), failures[0])
 
     def _try(self, url: str) -> None:
