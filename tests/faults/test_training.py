@@ -130,6 +130,7 @@ def test_a_workdir_that_cannot_be_written_to_is_named(tiny_data, tmp_path, monke
         train.main(options(tmp_path / "run", tiny_data))
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_during_training_is_named_and_the_run_goes_on_later(tiny_data, tmp_path, monkeypatch):
     """The second checkpoint does not fit: exit code 1 (an OSError), the first is kept, and with room it goes on."""
     from unet_jax.training.checkpoints import manifest

@@ -143,7 +143,7 @@ def train(data, pipeline, *legs):
     return jax.device_get(state), losses
 
 
-@pytest.mark.parametrize("most", [1, 4])
+@pytest.mark.parametrize("most", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_both_pipelines_train_the_same_parameters(tiny_data, most):
     pytest.importorskip("tensorflow", reason="TensorFlow is not installed, as on Python 3.14 and newer")
     streamed, held = (train(tiny_data, pipeline, (most, None)) for pipeline in ("tfdata", "device"))

@@ -14,6 +14,7 @@ from unet_jax.models.network import abstract_variables
 from unet_jax.training.checkpoints.store import Checkpoints
 from unet_jax.training.mesh import data_mesh
 
+pytestmark = pytest.mark.slow
 pytest.importorskip("tensorflow", reason="TensorFlow is not installed, as on Python 3.14 and newer")
 
 
