@@ -1,5 +1,6 @@
 """Training from the command line: what a run leaves, and that a stopped one ends as if it had not been stopped."""
 
+import functools
 import json
 import os
 import shutil
@@ -14,10 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import tests.helpers.runs as helpers
+from tests.helpers.runs import assert_same_run, final_variables, wait_for
 from unet_jax import train
-from unet_jax.config import RunError, UserError, read_config
+from unet_jax.config import RunError, UserError
 from unet_jax.data.splits import load_split
-from unet_jax.models.network import abstract_variables
 from unet_jax.runs.interrupts import Interrupts
 from unet_jax.runs.records import best_record, read_records
 from unet_jax.runs.workdir import Workdir
@@ -25,12 +27,7 @@ from unet_jax.training import steps as steps_module
 from unet_jax.training.checkpoints.store import Checkpoints
 
 EPOCHS = 12
-SMALL = ["--model.width", "2", "--model.levels", "2", "--loader.batch-size", "4", "--optim.early-stopping", "0"]
-
-
-def options(workdir, data, *more, epochs=EPOCHS):
-    base = ["--workdir", str(workdir), "--data", str(data), *SMALL, "--optim.epochs", str(epochs)]
-    return [*base, *(str(m) for m in more)]
+options = functools.partial(helpers.options, epochs=EPOCHS, pipeline="auto")
 
 
 def started(argv):
@@ -38,32 +35,6 @@ def started(argv):
     return subprocess.Popen(
         [sys.executable, "-m", "unet_jax.train", *argv], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-
-
-def wait_for(process, text):
-    lines = []
-    for line in process.stdout:
-        lines.append(line)
-        if text in line:
-            return
-    raise AssertionError(f"{text!r} never came:\n{''.join(lines)}")
-
-
-def final_variables(workdir):
-    config = read_config(workdir / "config.json")
-    with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
-        latest = checkpoints.latest()
-        return latest, checkpoints.restore_variables(latest, like=abstract_variables(config.model))
-
-
-def assert_same_run(one, other):
-    (step, variables), (other_step, other_variables) = final_variables(one), final_variables(other)
-    assert step == other_step
-    jax.tree.map(np.testing.assert_array_equal, variables, other_variables)
-    records, other_records = (read_records(Workdir(w)) for w in (one, other))
-    for r in records + other_records:
-        del r["seconds"]
-    assert records == other_records
 
 
 @pytest.fixture(scope="module")
@@ -96,21 +67,18 @@ def test_what_a_run_leaves(clean, tiny_data):
         assert set(checkpoints.steps()) == {best["step"], records[-2]["step"], records[-1]["step"]}
 
 
-def test_a_finished_run_says_so_and_changes_nothing(clean, tiny_data, capsys):
-    before = {p: p.stat().st_mtime_ns for p in (clean / "checkpoints").rglob("*")} | {
-        p: p.read_bytes() for p in clean.iterdir() if p.suffix in (".png", ".jsonl", ".json")
-    }
-    assert train.main(options(clean, tiny_data)) == 0
-    assert "was finished before" in capsys.readouterr().out
-    after = {p: p.stat().st_mtime_ns for p in (clean / "checkpoints").rglob("*")} | {
-        p: p.read_bytes() for p in clean.iterdir() if p.suffix in (".png", ".jsonl", ".json")
-    }
-    assert after == before
+@pytest.mark.parametrize("in_full", [True, False])
+def test_a_finished_run_says_so_and_changes_nothing(clean, tiny_data, capsys, in_full):
+    """The workdir alone is enough to name it."""
 
+    def kept():
+        times = {p: p.stat().st_mtime_ns for p in (clean / "checkpoints").rglob("*")}
+        return times, {p: p.read_bytes() for p in clean.iterdir() if p.suffix in (".png", ".jsonl", ".json")}
 
-def test_workdir_alone_is_enough_to_resume(clean, capsys):
-    assert train.main(["--workdir", str(clean)]) == 0
+    before = kept()
+    assert train.main(options(clean, tiny_data) if in_full else ["--workdir", str(clean)]) == 0
     assert "was finished before" in capsys.readouterr().out
+    assert kept() == before
 
 
 def test_missing_records_are_named(clean, tmp_path):
@@ -136,7 +104,7 @@ def test_other_data_are_refused(clean, tmp_path, raw_phantom):
 @pytest.mark.slow
 def test_killed_and_resumed_equals_the_clean_run(clean, tiny_data, tmp_path):
     """The clean run streams by tf.data, this one holds its arrays on the device: the same batches, the same result."""
-    argv = options(tmp_path / "run", tiny_data, "--loader.pipeline", "device")
+    argv = options(tmp_path / "run", tiny_data, pipeline="device")
     with started(argv) as process:
         wait_for(process, f"epoch 3/{EPOCHS}")
         process.kill()
@@ -235,6 +203,8 @@ def test_a_run_begun_on_four_devices_goes_on_with_one(clean, tiny_data, tmp_path
     """Rounding differs, and Adam makes a step of it where a gradient is next to nothing; the losses are as close."""
     code = """
 import os, signal, sys
+import tests.helpers.runs as helpers
+from tests.helpers.runs import assert_same_run, final_variables, wait_for
 from unet_jax import train
 from unet_jax.training.steps import Trainer
 plain = Trainer.start
@@ -267,12 +237,10 @@ sys.exit(train.main(sys.argv[1:]))
 
 def test_early_stopping(tiny_data, tmp_path, capsys):
     """With a learning rate of nothing the first epoch stays the best."""
-    argv = options(
-        tmp_path / "run", tiny_data, "--optim.learning-rate", "1e-30", "--optim.final-learning-rate", "1e-30"
-    )
-    argv[argv.index("--optim.early-stopping") + 1] = "2"
+    nothing = ["--optim.learning-rate", "1e-30", "--optim.final-learning-rate", "1e-30"]
     # The running statistics still move; without them validation stays as it is.
-    assert train.main([*argv, "--model.norm", "none"]) == 0
+    still = [*nothing, "--model.norm", "none"]
+    assert train.main(options(tmp_path / "run", tiny_data, *still, "--optim.early-stopping", 2)) == 0
     records = read_records(Workdir(tmp_path / "run"))
     assert [r["epoch"] for r in records] == [1, 2, 3]
     assert len({r["val"]["micro_iou"] for r in records}) == 1

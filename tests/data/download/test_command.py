@@ -3,15 +3,13 @@
 import hashlib
 import json
 import re
-import resource
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.helpers.disk import files_of_at_most
 from unet_jax.config import UserError
 from unet_jax.data.phantom import write_phantom
 from unet_jax.data.raw import find_folds, find_slices
@@ -283,16 +281,6 @@ class TestNetwork:
         assert e.value.code == cli.EXIT_FAILURE
         (line,) = capsys.readouterr().err.splitlines()
         assert re.search("cannot be reached .*refused.*check the network and its proxy", line)
-
-
-@contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 class TestDisk:
