@@ -85,7 +85,7 @@ def fit(
         RunError: the loss or a weight is not finite; the last good checkpoint stays.
         UserError: a checkpoint or metrics.jsonl is damaged, or a checkpoint is of another network.
     """
-    trainer = Trainer.prepare(config, arrays, split.rows(arrays, "train"), split.rows(arrays, "val"))
+    trainer = Trainer(config, arrays, split.rows(arrays, "train"), split.rows(arrays, "val"))
     for note in trainer.notes:
         say(note)
     with Checkpoints(workdir.checkpoints) as checkpoints:
