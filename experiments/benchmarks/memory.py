@@ -12,7 +12,7 @@ from experiments.benchmarks.ours import jitted_step
 from unet_jax.config import Config, ModelConfig
 from unet_jax.training.batches import Batch
 from unet_jax.training.optimizer import make_optimizer
-from unet_jax.training.state import base_key, init_state
+from unet_jax.training.state import init_state
 
 SIZE = 512
 WIDTHS = (64, 16)
@@ -62,7 +62,7 @@ def step_bytes(config: Config, batch: int) -> int:
         )
     )
     step = jitted_step(config, tx)
-    memory: Any = step.lower(state, sample, jax.eval_shape(lambda: base_key(0))).compile().memory_analysis()
+    memory: Any = step.lower(state, sample, jax.eval_shape(lambda: jax.random.key(0))).compile().memory_analysis()
     return (
         memory.argument_size_in_bytes
         + memory.output_size_in_bytes

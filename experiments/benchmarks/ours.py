@@ -20,7 +20,7 @@ from unet_jax.training.batches import Batch
 from unet_jax.training.losses import loss_value
 from unet_jax.training.mesh import data_mesh
 from unet_jax.training.optimizer import make_optimizer
-from unet_jax.training.state import base_key, init_state
+from unet_jax.training.state import init_state
 from unet_jax.training.steps import make_eval_step, make_train_step
 
 STEPS_PER_EPOCH = 1000
@@ -109,7 +109,9 @@ class Side:
     def xla_flops(self, kind: Kind) -> float:
         """What XLA counts in the program of a call."""
         if kind == "train_step":
-            return xla_flops(jitted_step(self.config, self.tx).lower(self.state, self.batch, base_key(0)).compile())
+            return xla_flops(
+                jitted_step(self.config, self.tx).lower(self.state, self.batch, jax.random.key(0)).compile()
+            )
         predict: Any = make_predict(self.config.model, self.config.preprocess)
         batch = self.batch
         return xla_flops(predict.lower(self._variables(), batch.images, batch.p1, batch.p99).compile())
@@ -124,7 +126,7 @@ class Side:
         return {"params": self.state.params, "batch_stats": self.state.batch_stats}
 
     def _train_step(self) -> Any:
-        step, key = jitted_step(self.config, self.tx), base_key(0)
+        step, key = jitted_step(self.config, self.tx), jax.random.key(0)
         # Steps give up the memory of the state they get, so it is a copy, and goes from step to step.
         state = jax.tree.map(jnp.copy, self.state)
 

@@ -20,7 +20,7 @@ from unet_jax.training.batches import Order, feed, gather
 from unet_jax.training.loop import IN_FLIGHT, compile_steps, run_steps, steps_per_dispatch
 from unet_jax.training.mesh import data_mesh, replicated
 from unet_jax.training.optimizer import make_optimizer
-from unet_jax.training.state import base_key, init_state
+from unet_jax.training.state import init_state
 from unet_jax.training.steps import make_train_steps
 
 PIPELINES = ("tfdata", "device")
@@ -73,7 +73,7 @@ def _compare(arrays: Arrays, case: Case, rounds: int) -> list[Row]:
 
 def _constant(config: Config, arrays: Arrays, order: Order) -> Block:
     tx = make_optimizer(config.optim, order.steps_per_epoch)
-    step, key = jitted_step(config, tx), base_key(0)
+    step, key = jitted_step(config, tx), jax.random.key(0)
     state = init_state(config, arrays.size, tx)
     batch = jax.device_put(gather(arrays, order(0)))
 
@@ -96,7 +96,7 @@ def _through(config: Config, arrays: Arrays, order: Order, pipeline: str, epochs
     length = order.steps_per_epoch
     mesh, _ = data_mesh(order.batch_size)
     tx = make_optimizer(config.optim, length)
-    state, key = jax.device_put((init_state(config, arrays.size, tx), base_key(0)), replicated(mesh))
+    state, key = jax.device_put((init_state(config, arrays.size, tx), jax.random.key(0)), replicated(mesh))
     portion = steps_per_dispatch()
     pieces = feed(arrays, order, 0, epochs * length, pipeline, mesh, portion)
     first = next(pieces)
@@ -108,8 +108,8 @@ def _through(config: Config, arrays: Arrays, order: Order, pipeline: str, epochs
         nonlocal state, done
         began = time.perf_counter()
         for _ in range(epochs):
-            state = run_steps(steps, state, pieces, done, done + length, key)
             done += length
+            state = run_steps(steps, state, pieces, done, key)
         jax.block_until_ready(state)
         return time.perf_counter() - began
 

@@ -1,15 +1,13 @@
 """Conversion to a disk that is full, and from or to one that cannot be written to."""
 
-import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.helpers.folders import files_of_at_most
+from tests.helpers.disk import contents, files_of_at_most, only_readable, unwritable, work_was_done
 from unet_jax import convert
 from unet_jax.data.converted import arrays, rows
 from unet_jax.data.phantom.files import slice_bytes
@@ -39,11 +37,6 @@ def run(*argv: object) -> int:
     return left.value.code
 
 
-def everything(folder: Path) -> dict[str, tuple[int, bytes]]:
-    files = (p for p in sorted(folder.rglob("*")) if p.is_file())
-    return {p.relative_to(folder).as_posix(): (p.stat().st_mtime_ns, p.read_bytes()) for p in files}
-
-
 def errors(capsys: pytest.CaptureFixture[str]) -> list[str]:
     return [line for line in capsys.readouterr().err.splitlines() if not line.startswith("convert: ")]
 
@@ -54,7 +47,7 @@ def test_full_disk(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     out, new = tmp_path / "d", tmp_path / "new"
     assert run("--raw", raw, "--out", out) == 0
     largest = max(path.stat().st_size for path in out.iterdir())
-    before = everything(tmp_path)
+    before = contents(tmp_path)
     digest = arrays.open_arrays(out).digest
     assert room < largest, "nothing would fail"
     capsys.readouterr()
@@ -62,7 +55,7 @@ def test_full_disk(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
         with files_of_at_most(room):
             assert run("--raw", raw, "--out", target, "--overwrite") == 1
         assert errors(capsys) == [f"error: [Errno 27] File too large: '{target}'"]
-        assert everything(tmp_path) == before
+        assert contents(tmp_path) == before
         assert sorted(p.name for p in tmp_path.iterdir()) == ["d", "raw"]
     assert arrays.open_arrays(out).digest == digest
 
@@ -95,54 +88,22 @@ def test_full_disk_in_a_process_of_its_own(raw: Path, tmp_path: Path):
     assert [p.name for p in tmp_path.iterdir()] == ["raw"]
 
 
-@pytest.fixture
-def unwritable(tmp_path: Path) -> Iterator[Path]:
-    """A folder in which nobody makes anything, not even root."""
-    if os.geteuid() == 0:
-        if not Path("/proc/self").exists():
-            pytest.skip("root can write anywhere but in /proc, which is not here")
-        yield Path("/proc")
-        return
-    folder = tmp_path / "unwritable"
-    folder.mkdir(mode=0o555)
-    yield folder
-    folder.chmod(0o755)
-
-
 def test_output_that_cannot_be_written_to_is_refused_before_any_work(
-    raw: Path, tmp_path: Path, unwritable: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     (tmp_path / "file").write_text("")
-
-    def refuse(*args: object, **kwargs: object) -> None:
-        raise AssertionError("work was done")
-
-    monkeypatch.setattr(rows, "convert_slice", refuse)
-    for target in (unwritable / "d", unwritable / "new" / "d", tmp_path / "file" / "d"):
+    monkeypatch.setattr(rows, "convert_slice", work_was_done)
+    closed = unwritable(tmp_path)
+    for target in (closed / "d", closed / "new" / "d", tmp_path / "file" / "d"):
         assert run("--raw", raw, "--out", target) == 2
         (error,) = errors(capsys)
         assert error.startswith(f"error: {target} cannot be written to (") and error.endswith("Give another folder.")
 
 
-def test_raw_data_are_only_read(raw: Path, tmp_path: Path):
-    for path in (*raw.rglob("*"), raw):
-        path.chmod(0o555 if path.is_dir() else 0o444)
-    before = everything(raw)
-    try:
-        assert run("--raw", raw, "--out", tmp_path / "d") == 0
-        assert everything(raw) == before
-    finally:
-        for path in (raw, *raw.rglob("*")):
-            path.chmod(0o755)
-
-
-def test_a_read_only_dataset_opens(raw: Path, tmp_path: Path):
+def test_raw_data_and_a_converted_dataset_are_only_read(raw: Path, tmp_path: Path):
     out = tmp_path / "d"
-    assert run("--raw", raw, "--out", out) == 0
-    for path in (*out.iterdir(), out):
-        path.chmod(0o555 if path.is_dir() else 0o444)
-    try:
+    with only_readable(raw):
+        assert run("--raw", raw, "--out", out) == 0
+    with only_readable(out):
         opened = arrays.open_arrays(out)
         assert opened.images.sum() > 0 and opened.native_mask(0).shape == (40, 36)
-    finally:
-        out.chmod(0o755)

@@ -1,5 +1,6 @@
 """Training that is killed, crowded out or misled: it loses nothing, and says what is wrong."""
 
+import functools
 import random
 import shutil
 import signal
@@ -7,25 +8,20 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jax
-import numpy as np
 import pytest
 
+import tests.helpers.runs as helpers
+from tests.helpers.runs import assert_same_run
 from unet_jax import crossval, train
-from unet_jax.config import UserError, read_config
-from unet_jax.models.network import abstract_variables
+from unet_jax.config import UserError
 from unet_jax.runs.opening import lock
-from unet_jax.runs.records import read_records
 from unet_jax.runs.workdir import Workdir
 from unet_jax.training.checkpoints.store import Checkpoints
 
-SMALL = ["--model.width", "2", "--model.levels", "2", "--loader.batch-size", "4", "--loader.pipeline", "device"]
 EPOCHS = 6
 SEED = 5
 
-
-def options(workdir: Path, data: Path) -> list[str]:
-    return ["--workdir", str(workdir), "--data", str(data), *SMALL, "--optim.epochs", str(EPOCHS)]
+options = functools.partial(helpers.options, epochs=EPOCHS)
 
 
 def run(last_moment: int, argv: list[str]) -> subprocess.CompletedProcess[str]:
@@ -34,25 +30,9 @@ def run(last_moment: int, argv: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
-def final(workdir: Path):
-    with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
-        step = checkpoints.latest()
-        like = abstract_variables(read_config(workdir / "config.json").model)
-        return step, jax.device_get(checkpoints.restore_variables(step, like=like))
-
-
-def assert_equal_runs(one: Path, other: Path) -> None:
-    (step, variables), (other_step, other_variables) = final(one), final(other)
-    assert step == other_step
-    jax.tree.map(np.testing.assert_array_equal, variables, other_variables)
-    records, others = (read_records(Workdir(w)) for w in (one, other))
-    for record in records + others:
-        del record["seconds"]
-    assert records == others
-    assert (one / "threshold.json").read_text() == (other / "threshold.json").read_text()
-
-
-def killed_and_resumed(tiny_data: Path, tmp_path: Path, times: int) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("times", [2, 20])
+def test_killed_and_resumed_equals_a_run_that_was_not(tiny_data: Path, tmp_path: Path, times: int):
     """Killed at random moments of a run, again and again in one workdir, and then left to end."""
     clean = run(0, options(tmp_path / "clean", tiny_data))
     assert clean.returncode == 0, clean.stderr
@@ -66,24 +46,14 @@ def killed_and_resumed(tiny_data: Path, tmp_path: Path, times: int) -> None:
         where.append((last, done.returncode))
         if done.returncode == 0:
             # It came to the end before that moment: begin again.
-            assert_equal_runs(workdir, tmp_path / "clean")
+            assert_same_run(workdir, tmp_path / "clean")
             shutil.rmtree(workdir)
             continue
         assert done.returncode == -signal.SIGKILL, (where, done.stderr)
     last = run(0, options(workdir, tiny_data))
     assert last.returncode == 0, (where, last.stderr)
     assert sum(code == -signal.SIGKILL for _, code in where) >= times // 2, where
-    assert_equal_runs(workdir, tmp_path / "clean")
-
-
-@pytest.mark.slow
-def test_killed_at_a_few_moments(tiny_data, tmp_path):
-    killed_and_resumed(tiny_data, tmp_path, times=2)
-
-
-@pytest.mark.slow
-def test_killed_at_many_moments(tiny_data, tmp_path):
-    killed_and_resumed(tiny_data, tmp_path, times=20)
+    assert_same_run(workdir, tmp_path / "clean")
 
 
 # Two trainings on one workdir
@@ -152,4 +122,4 @@ def test_a_disk_that_fills_up_during_training_is_named_and_the_run_goes_on_later
     monkeypatch.undo()
     assert train.main(options(tmp_path / "run", tiny_data)) == 0
     assert train.main(options(tmp_path / "clean", tiny_data)) == 0
-    assert_equal_runs(tmp_path / "run", tmp_path / "clean")
+    assert_same_run(tmp_path / "run", tmp_path / "clean")

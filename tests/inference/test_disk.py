@@ -1,37 +1,13 @@
 """Predicting to a disk that is full, or that cannot be written to."""
 
-import os
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 import pytest
 from PIL import Image
 
 import unet_jax.inference.folder  # noqa: F401  # before `fake` stands for the Predictor that it names
+from tests.helpers.disk import files_of_at_most, only_readable, unwritable, work_was_done
 from unet_jax.config import UserError
 from unet_jax.shared import cli
-
-
-@contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-@pytest.fixture
-def idle(fake, monkeypatch):
-    """No work for the network."""
-
-    def refuse(*args, **kwargs):
-        raise AssertionError("work was done")
-
-    monkeypatch.setattr(fake, "stream", refuse)
 
 
 @pytest.fixture
@@ -83,8 +59,8 @@ def test_a_new_folder_on_a_full_disk_holds_no_half_made_file(pictures, capsys):
             assert np.load(pictures.out / name).shape == (20, 20)
 
 
-@pytest.mark.usefixtures("idle")
-def test_no_room_for_a_table_is_noticed_before_the_network_is_asked(pictures, capsys):
+def test_no_room_for_a_table_is_noticed_before_the_network_is_asked(pictures, fake, monkeypatch, capsys):
+    monkeypatch.setattr(fake, "stream", work_was_done)
     with files_of_at_most(0):
         assert leave(pictures) == 1
     assert capsys.readouterr().err == f"error: [Errno 27] File too large: '{pictures.out / 'predictions.csv'}'\n"
@@ -104,29 +80,15 @@ def test_no_room_for_the_whole_table(job, fake, capsys):
     assert [row["input"] for row in job.table()] == names and {row["status"] for row in job.table()} == {"ok"}
 
 
-@pytest.mark.usefixtures("idle")
 @pytest.mark.parametrize("where", ["unwritable", "file"])
-def test_output_that_cannot_be_written_to(pictures, tmp_path, where):
-    if where == "file":
-        (tmp_path / "file").write_text("")
-        out = tmp_path / "file" / "masks"
-    elif os.geteuid() == 0:
-        out = tmp_path.__class__("/proc/masks")  # where nobody makes anything, not even root
-        if not out.parent.exists():
-            pytest.skip("root can write anywhere but in /proc, which is not here")
-    else:
-        (tmp_path / "closed").mkdir(mode=0o555)
-        out = tmp_path / "closed" / "masks"
+def test_output_that_cannot_be_written_to(pictures, fake, tmp_path, monkeypatch, where):
+    monkeypatch.setattr(fake, "stream", work_was_done)
+    (tmp_path / "file").write_text("")
+    folder = tmp_path / "file" if where == "file" else unwritable(tmp_path)
     with pytest.raises(UserError, match="cannot be written to"):
-        pictures.run(out=out)
+        pictures.run(out=folder / "masks")
 
 
 def test_the_input_is_only_read(pictures):
-    for path in (*pictures.source.iterdir(), pictures.source):
-        path.chmod(0o555 if path.is_dir() else 0o444)
-    before = {p.name: (p.stat().st_mtime_ns, p.read_bytes()) for p in pictures.source.iterdir()}
-    try:
+    with only_readable(pictures.source):
         assert pictures.run("--overlays") == 0
-        assert {p.name: (p.stat().st_mtime_ns, p.read_bytes()) for p in pictures.source.iterdir()} == before
-    finally:
-        pictures.source.chmod(0o755)

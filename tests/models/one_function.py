@@ -29,7 +29,7 @@ class OneFunction(nn.Module):
             skips.append(x)
             x = max_pool(x)
             if c.norm == "pool":
-                x = batch_norm(c.norm_momentum, dtype, f"norm{level}")(x, use_running_average=not train)
+                x = batch_norm(c.norm_momentum, dtype, f"norm{level}", train=train)(x)
             x = dropout(x)
         x = block(widths[-1], name="bottom")(x)
         for level, width in reversed(list(enumerate(widths))):

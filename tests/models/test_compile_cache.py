@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.helpers.disk import unwritable
 from unet_jax import eval, predict, train
 from unet_jax.models import compile_cache
 
@@ -32,12 +33,17 @@ def surroundings(**given: str) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in names} | given
 
 
+def python(*argv: str, **given: str) -> subprocess.CompletedProcess[str]:
+    """A process of its own that ends well."""
+    command = [sys.executable, *argv]
+    done = subprocess.run(command, env=surroundings(**given), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
 def compiled(**given: str) -> tuple[int, int, list, str]:
     """Programs found and programs stored by a process of its own, what it computed, and its standard error."""
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], env=surroundings(**given), capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
+    done = python("-c", PROGRAM, **given)
     hits, misses, value = json.loads(done.stdout)
     return hits, misses, value, done.stderr
 
@@ -66,19 +72,15 @@ def flip(program: Path) -> None:
     program.write_bytes(content)
 
 
-def cut(program: Path) -> None:
-    program.write_bytes(program.read_bytes()[:100])
+DAMAGES = {
+    "flipped": flip,
+    "cut": lambda program: program.write_bytes(program.read_bytes()[:100]),
+    "empty": lambda program: program.write_bytes(b""),
+    "without its time": lambda program: program.with_name(program.name.replace("-cache", "-atime")).unlink(),
+}
 
 
-def empty(program: Path) -> None:
-    program.write_bytes(b"")
-
-
-def without_its_time(program: Path) -> None:
-    program.with_name(program.name.replace("-cache", "-atime")).unlink()
-
-
-@pytest.mark.parametrize("damage", [flip, cut, empty, without_its_time])
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_a_damaged_program_is_compiled_anew_and_stored(tmp_path, damage):
     value = compiled(XDG_CACHE_HOME=str(tmp_path))[2]
     n = len(programs(tmp_path))
@@ -99,10 +101,8 @@ def test_a_program_that_jax_cannot_load_is_compiled_in_silence(tmp_path):
 def test_nothing_is_kept_where_damage_would_not_be_seen(tmp_path):
     (tmp_path / "zstandard.py").write_text("from zlib import compress, decompress\n")
     cache = tmp_path / "cache"
-    assert compiled(XDG_CACHE_HOME=str(cache), PYTHONPATH=f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")[:2] == (
-        0,
-        0,
-    )
+    path = f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"
+    assert compiled(XDG_CACHE_HOME=str(cache), PYTHONPATH=path)[:2] == (0, 0)
     assert not cache.exists()
 
 
@@ -127,10 +127,7 @@ def open_to_all(tmp_path: Path) -> dict[str, str]:
 
 
 def read_only(tmp_path: Path) -> dict[str, str]:
-    if hasattr(os, "geteuid") and os.geteuid() == 0:
-        return {"XDG_CACHE_HOME": "/proc"}  # where root cannot write either
-    (tmp_path / "cache").mkdir(mode=0o500)
-    return {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    return {"XDG_CACHE_HOME": str(unwritable(tmp_path))}
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions as POSIX has them")
@@ -162,13 +159,7 @@ def test_the_programs_last_used_are_kept_up_to_a_limit(tmp_path):
     compiled(XDG_CACHE_HOME=str(tmp_path))
     n, size = len(programs(tmp_path)), sum(p.stat().st_size for p in programs(tmp_path))
     limited = PROGRAM.replace("compile_cache.enable()", f"compile_cache.LIMIT = {size - 1}; compile_cache.enable()")
-    done = subprocess.run(
-        [sys.executable, "-c", limited.replace("jnp.sin", "jnp.tan")],
-        env=surroundings(XDG_CACHE_HOME=str(tmp_path)),
-        check=True,
-        timeout=120,
-    )
-    assert done.returncode == 0
+    python("-c", limited.replace("jnp.sin", "jnp.tan"), XDG_CACHE_HOME=str(tmp_path))
     assert sum(p.stat().st_size for p in programs(tmp_path)) < size and 0 < len(programs(tmp_path)) <= n
 
 
@@ -195,14 +186,8 @@ def test_prediction_is_the_same_from_kept_new_and_damaged_programs(trained, tmp_
     outcomes = []
     for i in range(3):
         out = tmp_path / f"out{i}"
-        done = subprocess.run(
-            [sys.executable, "-m", "unet_jax.predict", *argv, "--output", str(out)],
-            env=surroundings(XDG_CACHE_HOME=str(tmp_path / "cache")),
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert done.returncode == 0, done.stderr
+        cache = str(tmp_path / "cache")
+        done = python("-m", "unet_jax.predict", *argv, "--output", str(out), XDG_CACHE_HOME=cache)
         outcomes.append([(out / name).read_bytes() for name in ("a.png", "a.probs.npy", "predictions.csv")])
         kept = [p for p in programs(tmp_path / "cache") if p.name.startswith("jit_predict-")]
         assert len(kept) == 1

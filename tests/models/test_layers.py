@@ -11,12 +11,6 @@ from unet_jax.models.layers import Conv, ConvTranspose, Dropout, max_pool, posit
 FLOAT32 = jnp.dtype("float32")
 
 
-def without_ties(key, shape):
-    """Every value occurs once."""
-    n = int(np.prod(shape))
-    return jax.random.permutation(key, jnp.arange(n, dtype=jnp.float32)).reshape(shape) / n
-
-
 def with_bias(ours, flax, our_input, flax_input):
     """Flax's initial parameters with a bias that is not zero; they are also ours."""
     params = flax.init(jax.random.key(1), *flax_input)
@@ -63,7 +57,7 @@ def test_transposed_convolution_by_hand():
 
 
 def test_max_pool_is_flax_own_without_ties():
-    x = without_ties(jax.random.key(0), (2, 6, 8, 3))
+    x = jax.random.permutation(jax.random.key(0), jnp.arange(288.0)).reshape(2, 6, 8, 3) / 288
     weights = jax.random.normal(jax.random.key(1), (2, 3, 4, 3))
     np.testing.assert_array_equal(max_pool(x), nn.max_pool(x, (2, 2), (2, 2)))
     ours = jax.grad(lambda x: (weights * max_pool(x)).sum())(x)
@@ -77,18 +71,15 @@ def test_max_pool_shares_the_gradient_of_ties():
     np.testing.assert_allclose(grad[0, :, :, 0], [[1 / 3, 1 / 3], [0, 1 / 3]], atol=1e-7)
 
 
-def hash_by_hand(position, word0, word1):
-    """The hash in Python's integers."""
-    x = position ^ word0
-    x = (x ^ (x >> 16)) * 0x7FEB352D % 2**32
-    x = (x ^ (x >> 15) ^ word1) * 0x846CA68B % 2**32
-    return x ^ (x >> 16)
-
-
 def test_position_hash_counts_positions_in_memory_order():
     key = jax.random.key(5)
     word0, word1 = (int(word) for word in jax.random.key_data(key))
-    expected = [hash_by_hand(position, word0, word1) for position in range(24)]
+    expected = []
+    for position in range(24):  # in Python's integers
+        x = position ^ word0
+        x = (x ^ (x >> 16)) * 0x7FEB352D % 2**32
+        x = (x ^ (x >> 15) ^ word1) * 0x846CA68B % 2**32
+        expected.append(x ^ (x >> 16))
     np.testing.assert_array_equal(position_hash(key, (2, 3, 4)).ravel(), np.array(expected, np.uint32))
 
 

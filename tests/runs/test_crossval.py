@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import tests.helpers.runs as helpers
 from unet_jax import crossval, train
 from unet_jax import eval as eval_door
 from unet_jax.config import Config, UserError, fold_configs
@@ -21,15 +22,11 @@ from unet_jax.runs import crossval as drawing
 from unet_jax.runs.interrupts import Interrupts
 from unet_jax.runs.networks import load
 from unet_jax.runs.opening import open_split
-from unet_jax.runs.records import read_records
 from unet_jax.runs.workdir import Workdir, run_folders
-
-SMALL = ["--model.width", "2", "--model.levels", "2", "--loader.batch-size", "4", "--loader.pipeline", "device"]
-LEARNING = ["--optim.epochs", "3", "--optim.learning-rate", "0.01"]
 
 
 def options(workdir, data, *more):
-    return ["--workdir", str(workdir), "--data", str(data), *SMALL, *LEARNING, *map(str, more)]
+    return helpers.options(workdir, data, "--optim.learning-rate", 0.01, *more, epochs=3)
 
 
 @pytest.fixture(scope="module")
@@ -73,10 +70,7 @@ def test_a_fold_is_what_training_it_alone_gives(crossvalidated, tiny_data, tmp_p
     assert train.main(options(alone, tiny_data, "--split.kind", "folds", "--split.folds", 3, "--split.fold", 2)) == 0
     fold = crossvalidated / "fold-2"
     assert load_split(alone / "split.json") == load_split(fold / "split.json")
-    ours, theirs = (read_records(Workdir(w)) for w in (fold, alone))
-    for record in ours + theirs:
-        del record["seconds"]
-    assert ours == theirs
+    assert helpers.untimed_records(fold) == helpers.untimed_records(alone)
 
 
 def test_a_finished_one_is_only_scored_again(crossvalidated, capsys):

@@ -1,5 +1,6 @@
 """Training from the command line: what a run leaves, and that a stopped one ends as if it had not been stopped."""
 
+import functools
 import json
 import os
 import shutil
@@ -14,11 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import tests.helpers.runs as helpers
+from tests.helpers.runs import assert_same_run, final_variables, wait_for
 from unet_jax import train
-from unet_jax.config import RunError, UserError, read_config
+from unet_jax.config import RunError, UserError
 from unet_jax.data.converted.build import build
 from unet_jax.data.splits import load_split
-from unet_jax.models.network import abstract_variables
 from unet_jax.runs.interrupts import Interrupts
 from unet_jax.runs.records import best_record, read_records
 from unet_jax.runs.workdir import Workdir
@@ -26,12 +28,7 @@ from unet_jax.training import steps as steps_module
 from unet_jax.training.checkpoints.store import Checkpoints
 
 EPOCHS = 12
-SMALL = ["--model.width", "2", "--model.levels", "2", "--loader.batch-size", "4", "--optim.early-stopping", "0"]
-
-
-def options(workdir, data, *more, epochs=EPOCHS):
-    base = ["--workdir", str(workdir), "--data", str(data), *SMALL, "--optim.epochs", str(epochs)]
-    return [*base, *(str(m) for m in more)]
+options = functools.partial(helpers.options, epochs=EPOCHS, pipeline="auto")
 
 
 def started(argv):
@@ -39,32 +36,6 @@ def started(argv):
     return subprocess.Popen(
         [sys.executable, "-m", "unet_jax.train", *argv], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-
-
-def wait_for(process, text):
-    lines = []
-    for line in process.stdout:
-        lines.append(line)
-        if text in line:
-            return
-    raise AssertionError(f"{text!r} never came:\n{''.join(lines)}")
-
-
-def final_variables(workdir):
-    config = read_config(workdir / "config.json")
-    with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
-        latest = checkpoints.latest()
-        return latest, checkpoints.restore_variables(latest, like=abstract_variables(config.model))
-
-
-def assert_same_run(one, other):
-    (step, variables), (other_step, other_variables) = final_variables(one), final_variables(other)
-    assert step == other_step
-    jax.tree.map(np.testing.assert_array_equal, variables, other_variables)
-    records, other_records = (read_records(Workdir(w)) for w in (one, other))
-    for r in records + other_records:
-        del r["seconds"]
-    assert records == other_records
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +79,10 @@ def test_a_finished_run_says_so_and_changes_nothing(clean, tiny_data, capsys):
         assert "was finished before" in capsys.readouterr().out
         assert content() == before
 
+    def kept():
+        times = {p: p.stat().st_mtime_ns for p in (clean / "checkpoints").rglob("*")}
+        return times, {p: p.read_bytes() for p in clean.iterdir() if p.suffix in (".png", ".jsonl", ".json")}
+
 
 def test_another_configuration_other_data_and_missing_records_are_refused(clean, tiny_data, tmp_path, raw_phantom):
     shutil.copytree(clean, tmp_path / "run")
@@ -124,7 +99,7 @@ def test_another_configuration_other_data_and_missing_records_are_refused(clean,
 @pytest.mark.slow
 def test_killed_and_resumed_equals_the_clean_run(clean, tiny_data, tmp_path):
     """The clean run streams by tf.data, this one holds its arrays on the device: the same batches, the same result."""
-    argv = options(tmp_path / "run", tiny_data, "--loader.pipeline", "device")
+    argv = options(tmp_path / "run", tiny_data, pipeline="device")
     with started(argv) as process:
         wait_for(process, f"epoch 3/{EPOCHS}")
         process.kill()
@@ -223,6 +198,8 @@ def test_a_run_begun_on_four_devices_goes_on_with_one(clean, tiny_data, tmp_path
     """Rounding differs, and Adam makes a step of it where a gradient is next to nothing; the losses are as close."""
     code = """
 import os, signal, sys
+import tests.helpers.runs as helpers
+from tests.helpers.runs import assert_same_run, final_variables, wait_for
 from unet_jax import train
 from unet_jax.training.steps import Trainer
 plain = Trainer.start
@@ -255,12 +232,10 @@ sys.exit(train.main(sys.argv[1:]))
 
 def test_early_stopping(tiny_data, tmp_path, capsys):
     """With a learning rate of nothing the first epoch stays the best."""
-    argv = options(
-        tmp_path / "run", tiny_data, "--optim.learning-rate", "1e-30", "--optim.final-learning-rate", "1e-30"
-    )
-    argv[argv.index("--optim.early-stopping") + 1] = "2"
+    nothing = ["--optim.learning-rate", "1e-30", "--optim.final-learning-rate", "1e-30"]
     # The running statistics still move; without them validation stays as it is.
-    assert train.main([*argv, "--model.norm", "none"]) == 0
+    still = [*nothing, "--model.norm", "none"]
+    assert train.main(options(tmp_path / "run", tiny_data, *still, "--optim.early-stopping", 2)) == 0
     records = read_records(Workdir(tmp_path / "run"))
     assert [r["epoch"] for r in records] == [1, 2, 3]
     assert len({r["val"]["micro_iou"] for r in records}) == 1

@@ -34,6 +34,7 @@ def test_what_main_returns_is_the_exit_code(result, code, capsys):
         (OSError(28, "No space left on device", "x"), 1, "error: [Errno 28] No space left on device: 'x'\n"),
         (PermissionError(13, "Permission denied"), 1, "error: [Errno 13] Permission denied\n"),
         (KeyboardInterrupt(), 1, "interrupted\n"),
+        (SystemExit(75), 75, ""),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
 )
@@ -44,35 +45,27 @@ def test_an_error_is_one_line_and_its_exit_code(error, code, line, capsys):
     assert capsys.readouterr() == ("", line)
 
 
-def test_exit_codes_of_its_own_pass_through():
-    with pytest.raises(SystemExit) as left:
-        cli.run(raiser(SystemExit(75)))
-    assert left.value.code == 75
-
-
 @pytest.mark.parametrize("error", [ValueError, AssertionError, KeyError, MemoryError])
 def test_a_defect_is_not_swallowed(error):
     with pytest.raises(error):
         cli.run(raiser(error("a defect")))
 
 
-def started(body):
-    """A process that runs a door with this body."""
+@pytest.mark.parametrize(
+    ("error", "code", "begin", "end"),
+    [
+        ("UserError('no')", 2, "error: no\n", "error: no\n"),
+        ("ValueError('a defect')", 1, "Traceback", "ValueError: a defect\n"),
+    ],
+)
+def test_in_a_process_of_its_own_only_a_defect_has_a_traceback(error, code, begin, end):
     imports = "from unet_jax.config import UserError\nfrom unet_jax.shared import cli\n"
-    code = f"{imports}def main():\n{body}\ncli.run(main)\n"
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-
-
-def test_in_a_process_of_its_own_a_users_error_has_no_traceback():
-    nested = "    try:\n        1 / 0\n    except ZeroDivisionError:\n        raise UserError('no')"
-    done = started(nested)
-    assert (done.returncode, done.stdout, done.stderr) == (2, "", "error: no\n")
-
-
-def test_in_a_process_of_its_own_a_defect_has_a_traceback():
-    done = started("    1 / 0")
-    assert done.returncode == 1
-    assert done.stderr.startswith("Traceback") and done.stderr.endswith("ZeroDivisionError: division by zero\n")
+    program = f"{imports}def main():\n    try:\n        1 / 0\n    except ZeroDivisionError:\n        raise {error}\n"
+    command = [sys.executable, "-c", f"{program}cli.run(main)\n"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr.startswith(begin) and done.stderr.endswith(end)
+    assert ("Traceback" in done.stderr) == (begin == "Traceback")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,9 +77,11 @@ class Options:
     batch_size: int = 4
 
 
-def test_parse():
+def test_parse(monkeypatch):
     assert cli.parse(Options, "door", ["--width", "3"]) == Options(width=3)
     assert cli.parse(Options, "door", ["--width=3", "--batch-size", "5"]) == Options(width=3, batch_size=5)
+    monkeypatch.setattr(sys, "argv", ["door.py", "--width", "7"])
+    assert cli.parse(Options, "door") == Options(width=7)
 
 
 def test_parse_calls_a_function():
@@ -95,11 +90,6 @@ def test_parse_calls_a_function():
 
     argv = ["--width", "1", "--inner.batch-size", "5"]
     assert cli.parse(options, "door", argv) == (1, Options(width=9, batch_size=5))
-
-
-def test_parse_reads_the_command_line_of_the_process(monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["door.py", "--width", "7"])
-    assert cli.parse(Options, "door") == Options(width=7)
 
 
 def test_help_goes_to_standard_output_with_code_0(capsys):

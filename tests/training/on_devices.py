@@ -22,7 +22,7 @@ from unet_jax.training.checkpoints.store import Checkpoints
 from unet_jax.training.loop import compile_steps, run_steps
 from unet_jax.training.losses import loss_value
 from unet_jax.training.mesh import data_mesh, replicated
-from unet_jax.training.state import TrainState, base_key, init_state
+from unet_jax.training.state import TrainState, init_state
 from unet_jax.training.steps import make_eval_step, make_train_steps
 
 CONFIG = Config(model=ModelConfig(width=2, levels=2, dropout=0.1))
@@ -36,7 +36,7 @@ def mesh_of(devices: int) -> Mesh:
 
 
 def begun(config: Config, size: int, mesh: Mesh) -> tuple[TrainState, Any]:
-    return jax.device_put((init_state(config, size, TX), base_key(3)), replicated(mesh))
+    return jax.device_put((init_state(config, size, TX), jax.random.key(3)), replicated(mesh))
 
 
 def trained(data: Path, devices: int, pipeline: str, most: int) -> tuple[TrainState, dict[str, Any]]:
@@ -48,9 +48,8 @@ def trained(data: Path, devices: int, pipeline: str, most: int) -> tuple[TrainSt
     steps = make_train_steps(CONFIG, TX, mesh)
     compiled = compile_steps(steps, state, piece[0], key, 0, order.steps_per_epoch, most)
     losses: list[float] = []
-    state = run_steps(
-        compiled, state, itertools.chain([piece], pieces), 0, STEPS, key, lambda _, new: losses.extend(new.tolist())
-    )
+    pieces = itertools.chain([piece], pieces)
+    state = run_steps(compiled, state, pieces, STEPS, key, lambda _, new: losses.extend(new.tolist()))
     evaluate, scores = make_eval_step(CONFIG, mesh), []
     for batch in eval_batches(arrays, np.arange(21), 6, mesh):
         scores.append(evaluate(state.params, state.batch_stats, batch))

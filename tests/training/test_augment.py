@@ -8,14 +8,6 @@ from hypothesis import strategies as st
 
 from unet_jax.config import AugmentConfig
 from unet_jax.training.augment import augment_geometry, augment_intensity, table
-from unet_jax.training.augment.flip import mirror
-
-
-def test_mirror_exchanges_left_and_right_where_asked():
-    x = jnp.array([[[1, 2, 3], [4, 5, 6]]] * 2)
-    y = mirror(x, jnp.array([True, False]))
-    np.testing.assert_array_equal(y[0], [[3, 2, 1], [6, 5, 4]])
-    np.testing.assert_array_equal(y[1], x[1])
 
 
 def test_image_and_mask_flip_together_half_of_the_time():

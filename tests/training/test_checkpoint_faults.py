@@ -1,7 +1,6 @@
 """Damaged files, failed writes, and processes that die in a save."""
 
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -9,38 +8,14 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.helpers.checkpoints import assert_same_bits, make_state, variables, write
+from tests.helpers.disk import files_of_at_most
 from unet_jax.training.checkpoints import store as checkpoint
 from unet_jax.training.checkpoints.store import CheckpointError, Checkpoints
-
-
-def make_state(seed: int = 0, size: int = 500) -> dict[str, Any]:
-    rng = np.random.default_rng(seed)
-    return {
-        "params": {f"conv{i}": jnp.asarray(rng.normal(size=size), jnp.float32) for i in range(3)},
-        "batch_stats": {"mean": jnp.full(5, 0.5)},
-        "opt_state": {"mu": jnp.asarray(rng.normal(size=size), jnp.float32)},
-        "step": jnp.int32(seed),
-    }
-
-
-def variables(state: dict[str, Any]) -> dict[str, Any]:
-    return {"params": state["params"], "batch_stats": state["batch_stats"]}
-
-
-def assert_same(actual: Any, expected: Any) -> None:
-    assert jax.tree.structure(actual) == jax.tree.structure(expected)
-    assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True))
-
-
-def write(directory: Path, metrics: dict[int, float | None]) -> None:
-    with Checkpoints(directory) as checkpoints:
-        for step, metric in metrics.items():
-            checkpoints.save(step, make_state(step), metric)
 
 
 def names(directory: Path) -> set[str]:
@@ -50,19 +25,6 @@ def names(directory: Path) -> set[str]:
 def whole(steps: list[int]) -> set[str]:
     """The names in a directory that has these checkpoints and nothing else."""
     return {f"{step}{end}" for step in steps for end in ("", ".json")}
-
-
-@pytest.fixture(scope="module")
-def two_steps(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Steps 10 and 20, the first the better; to be copied, not changed."""
-    directory = tmp_path_factory.mktemp("two") / "checkpoints"
-    write(directory, {10: 0.5, 20: 0.25})
-    return directory
-
-
-@pytest.fixture
-def copy(two_steps: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(two_steps, tmp_path / "copy"))
 
 
 def flip(path: Path) -> None:
@@ -97,14 +59,14 @@ def test_damage_to_any_file_is_named_and_never_loaded(copy: Path, damage: str):
                 with pytest.raises(CheckpointError, match=what):
                     checkpoints.restore_variables(20, variables(like))
             path.write_bytes(intact)
-        assert_same(checkpoints.restore(20, like), make_state(20))
+        assert_same_bits(checkpoints.restore(20, like), make_state(20))
 
 
 def test_inference_does_without_the_optimizer(copy: Path):
     shutil.rmtree(copy / "20" / "train")
     with Checkpoints(copy, read_only=True) as checkpoints:
         restored = checkpoints.restore_variables(20, variables(make_state()))
-        assert_same(restored, variables(make_state(20)))
+        assert_same_bits(restored, variables(make_state(20)))
         with pytest.raises(CheckpointError, match=r"20/train/\S+ is missing"):
             checkpoints.restore(20, make_state())
 
@@ -126,7 +88,7 @@ def test_a_damaged_manifest_is_named_and_its_step_not_removed(copy: Path, text: 
     else:
         manifest.write_text(text, encoding="latin-1")
     with Checkpoints(copy) as checkpoints:
-        for read in (checkpoints.metric, lambda step: checkpoints.restore(step, make_state())):
+        for read in (checkpoints.variables_digest, lambda step: checkpoints.restore(step, make_state())):
             with pytest.raises(CheckpointError, match=r"10\.json is damaged.* \(--checkpoint 20\)\.$"):
                 read(10)
         with pytest.raises(CheckpointError, match=r"10\.json is damaged"):
@@ -178,7 +140,7 @@ def test_opening_removes_what_interrupted_saves_left_and_nothing_else(copy: Path
         assert names(copy) == {*whole([10]), *others}
         assert checkpoints.steps() == [10]
         checkpoints.save(20, make_state(21), 0.1)
-        assert_same(checkpoints.restore(20, make_state()), make_state(21))
+        assert_same_bits(checkpoints.restore(20, make_state()), make_state(21))
 
 
 def test_a_step_counts_only_when_all_of_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -209,20 +171,16 @@ def test_a_failed_write_is_raised_and_leaves_the_rest_usable(copy: Path):
     # One large array alone: with more, Orbax's event loop ends before TensorStore tells it of the others.
     w = jnp.asarray(np.random.default_rng(0).normal(size=200_000), jnp.float32)
     state = {"params": {"w": w}, "batch_stats": {}, "step": jnp.int32(1)}
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     with Checkpoints(copy) as checkpoints:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
-        try:
+        with files_of_at_most(100_000):
             checkpoints.save(30, state, 0.9)
             with pytest.raises(OSError, match=rf"^{copy / '30'} could not be written: File too large$"):
                 checkpoints.wait()
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         assert names(copy) == whole([10, 20])
         checkpoints.wait()
-        assert_same(checkpoints.restore(20, make_state()), make_state(20))
+        assert_same_bits(checkpoints.restore(20, make_state()), make_state(20))
         checkpoints.save(30, state, 0.9)
-        assert_same(checkpoints.restore(30, state), state)
+        assert_same_bits(checkpoints.restore(30, state), state)
 
 
 def test_a_disk_too_full_is_noticed_before_writing(copy: Path, monkeypatch: pytest.MonkeyPatch):
@@ -274,7 +232,7 @@ def test_killed_at_any_point_of_a_save(copy: Path, monkeypatch: pytest.MonkeyPat
         assert checkpoints.steps() == steps
         assert names(copy) == whole(steps)
         checkpoints.save(30, make_state(30), 0.9)
-        assert_same(checkpoints.restore(30, make_state()), make_state(30))
+        assert_same_bits(checkpoints.restore(30, make_state()), make_state(30))
 
 
 PROGRAM = """
@@ -301,4 +259,4 @@ def test_a_process_that_dies_during_a_save_loses_that_step_at_most(tmp_path: Pat
         assert names(tmp_path) == whole(steps)
         checkpoints.save(2, state, 0.7)
         for step in (1, 2):
-            assert_same(checkpoints.restore(step, state), state)
+            assert_same_bits(checkpoints.restore(step, state), state)

@@ -78,5 +78,4 @@ def test_all_of_it_runs_inside_jit():
 
 def test_zeros_are_separate_buffers_that_may_be_donated():
     merge = jax.jit(lambda a, b: a + b, donate_argnums=0)
-    total = merge(zero_counts((2,)), zero_counts((2,)))
-    assert numbers(total) == ([0, 0], [0, 0], [0, 0], [0, 0])
+    assert numbers(merge(zero_counts(), zero_counts())) == (0, 0, 0, 0)

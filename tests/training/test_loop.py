@@ -14,7 +14,7 @@ from unet_jax.training.batches import Order, feed
 from unet_jax.training.loop import IN_FLIGHT, compile_steps, portions, run_steps, steps_per_dispatch
 from unet_jax.training.mesh import data_mesh, replicated
 from unet_jax.training.optimizer import make_optimizer
-from unet_jax.training.state import Sums, TrainState, base_key, init_state
+from unet_jax.training.state import Sums, TrainState, init_state
 from unet_jax.training.steps import make_train_steps
 
 CONFIG = Config(model=ModelConfig(width=2, levels=2), optim=OptimConfig(epochs=3, learning_rate=0.01))
@@ -76,7 +76,7 @@ def test_losses_are_told_in_order_while_two_dispatches_are_under_way():
     def settled(step, losses):
         told.append((step, losses.tolist(), len(counter.asked)))
 
-    state = run_steps(compiled, at(0), iter([("a", 8), ("b", 1), ("c", 9)]), 0, 18, None, settled)
+    state = run_steps(compiled, at(0), iter([("a", 8), ("b", 1), ("c", 9)]), 18, None, settled)
     assert state.step == 18
     assert counter.asked == [(4, "a"), (4, "a"), (1, "b"), (4, "c"), (4, "c"), (1, "c")]
     assert [step for step, *_ in told] == [0, 4, 8, 9, 13, 17]
@@ -92,7 +92,7 @@ def test_a_stop_ends_between_dispatches_with_all_losses_told():
         told.append(step)
 
     pieces = iter([("a", 8), ("b", 1)])
-    state = run_steps(compiled, at(0), pieces, 0, 9, None, settled, stopping=lambda step: len(counter.asked) == 3)
+    state = run_steps(compiled, at(0), pieces, 9, None, settled, stopping=lambda step: len(counter.asked) == 3)
     assert (state.step, told) == (6, [0, 2, 4])
 
 
@@ -104,7 +104,7 @@ def test_what_is_raised_about_a_loss_ends_the_loop():
         raise ValueError(f"step {step}")
 
     with pytest.raises(ValueError, match="step 0"):
-        run_steps(compiled, at(0), iter([("a", 9)]), 0, 9, None, settled)
+        run_steps(compiled, at(0), iter([("a", 9)]), 9, None, settled)
     assert len(counter.asked) == 1 + IN_FLIGHT
 
 
@@ -121,7 +121,7 @@ def train(data, pipeline, *legs):
     order = Order(np.arange(24), 4, seed=1)
     mesh, _ = data_mesh(4)
     tx = make_optimizer(CONFIG.optim, order.steps_per_epoch)
-    state, key = jax.device_put((init_state(CONFIG, arrays.size, tx), base_key(5)), replicated(mesh))
+    state, key = jax.device_put((init_state(CONFIG, arrays.size, tx), jax.random.key(5)), replicated(mesh))
     train_steps = make_train_steps(CONFIG, tx, mesh)
     losses = []
 
@@ -138,7 +138,7 @@ def train(data, pipeline, *legs):
         # Asked before each dispatch: `times` of them are done.
         most_often = np.inf if times is None else times
         stopped = functools.partial(lambda asked, most, step: next(asked) >= most, asked, most_often)
-        state = run_steps(compiled, state, pieces, start, 12, key, settled, stopped)
+        state = run_steps(compiled, state, pieces, 12, key, settled, stopped)
     assert int(state.step) == len(losses) == 12
     return jax.device_get(state), losses
 

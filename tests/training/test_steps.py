@@ -14,7 +14,7 @@ from unet_jax.training.batches import Batch
 from unet_jax.training.losses import loss_value
 from unet_jax.training.mesh import data_mesh
 from unet_jax.training.optimizer import learning_rate, make_optimizer
-from unet_jax.training.state import Sums, all_finite, base_key, init_state
+from unet_jax.training.state import Sums, all_finite, init_state
 from unet_jax.training.steps import class_targets, make_eval_step, make_train_step
 
 SMALL = Config(model=ModelConfig(width=2, levels=1), optim=OptimConfig(epochs=2, learning_rate=0.01))
@@ -25,42 +25,25 @@ def a_batch(n=4, size=8, seed=0):
     masks = np.zeros((n, size, size), np.uint8)
     masks[:, 2:5, 1:4] = 1
     images = (rng.integers(0, 200, masks.shape) + 600 * masks.astype(int)).astype(np.int16)
-    return jax.device_put(
-        Batch(
-            images, masks, np.ones(n, np.int32), np.zeros(n, np.float32), np.full(n, 800, np.float32), np.ones(n, bool)
-        )
-    )
+    p1, p99 = np.zeros(n, np.float32), np.full(n, 800, np.float32)
+    return jax.device_put(Batch(images, masks, np.ones(n, np.int32), p1, p99, np.ones(n, bool)))
 
 
-def compiled(step):
-    return jax.jit(step, donate_argnums=0)
-
-
-def test_exponential_schedule_ends_at_the_final_rate():
-    rate = learning_rate(OptimConfig(epochs=10), 5)
-    assert float(rate(0)) == pytest.approx(1e-3)
-    assert float(rate(25)) == pytest.approx(1e-3 * 10**-0.5, rel=1e-5)
-    assert float(rate(50)) == pytest.approx(1e-4, rel=1e-5)
-
-
-def test_cosine_and_constant_schedules():
-    cosine = learning_rate(OptimConfig(epochs=10, schedule="cosine"), 5)
-    assert [float(cosine(t)) for t in (0, 25, 50)] == pytest.approx([1e-3, 5.5e-4, 1e-4], rel=1e-5)
-    constant = learning_rate(OptimConfig(epochs=10, schedule="constant"), 5)
-    assert [float(constant(t)) for t in (0, 50)] == pytest.approx([1e-3, 1e-3])
-
-
-def test_warmup_rises_linearly_and_the_rest_decays_over_what_is_left():
-    rate = learning_rate(OptimConfig(epochs=10, warmup_epochs=2.0), 5)
-    assert [float(rate(t)) for t in (0, 5, 10)] == pytest.approx([0, 5e-4, 1e-3], rel=1e-5)
-    assert float(rate(30)) == pytest.approx(1e-3 * 10**-0.5, rel=1e-5)
-    assert float(rate(50)) == pytest.approx(1e-4, rel=1e-5)
-
-
-@pytest.mark.parametrize("schedule", ["exponential", "cosine"])
-def test_warmup_that_rounds_to_the_whole_run_leaves_a_step(schedule):
-    rate = learning_rate(OptimConfig(epochs=1, warmup_epochs=0.9, schedule=schedule), 4)
-    assert [float(rate(t)) for t in (0, 3, 4)] == pytest.approx([0, 1e-3, 1e-4], rel=1e-5)
+@pytest.mark.parametrize(
+    ("optim", "expected"),
+    [
+        (OptimConfig(epochs=10), {0: 1e-3, 25: 1e-3 * 10**-0.5, 50: 1e-4}),
+        (OptimConfig(epochs=10, schedule="cosine"), {0: 1e-3, 25: 5.5e-4, 50: 1e-4}),
+        (OptimConfig(epochs=10, schedule="constant"), {0: 1e-3, 50: 1e-3}),
+        # The warm-up rises linearly, and the rest decays over what is left: at least one step.
+        (OptimConfig(epochs=10, warmup_epochs=2.0), {0: 0, 5: 5e-4, 10: 1e-3, 30: 1e-3 * 10**-0.5, 50: 1e-4}),
+        (OptimConfig(epochs=1, warmup_epochs=0.99), {0: 0, 4: 1e-3, 5: 1e-4}),
+        (OptimConfig(epochs=1, warmup_epochs=0.99, schedule="cosine"), {0: 0, 4: 1e-3, 5: 1e-4}),
+    ],
+)
+def test_schedules_of_five_steps_an_epoch(optim, expected):
+    rate = learning_rate(optim, 5)
+    assert [float(rate(t)) for t in expected] == pytest.approx(list(expected.values()), rel=1e-5)
 
 
 def test_first_adam_step_is_the_learning_rate_times_the_sign():
@@ -92,10 +75,10 @@ def test_class_targets():
 def test_training_learns_a_bright_square(classes):
     config = Config(model=ModelConfig(width=4, levels=1, classes=classes), optim=SMALL.optim)
     tx = make_optimizer(config.optim, 50)
-    state, step, batch = init_state(config, 8, tx), compiled(make_train_step(config, tx)), a_batch()
+    state, step, batch = init_state(config, 8, tx), jax.jit(make_train_step(config, tx), donate_argnums=0), a_batch()
     losses = []
     for _ in range(60):
-        state, loss = step(state, batch, base_key(0))
+        state, loss = step(state, batch, jax.random.key(0))
         losses.append(float(loss))
     assert losses[-1] < 0.6 * losses[0]
     assert int(state.step) == int(state.sums.steps) == 60
@@ -107,19 +90,18 @@ def test_training_learns_a_bright_square(classes):
 
 def test_a_step_depends_on_state_and_key_alone():
     tx = make_optimizer(SMALL.optim, 50)
-    step, batch = compiled(make_train_step(SMALL, tx)), a_batch()
+    step, batch = jax.jit(make_train_step(SMALL, tx), donate_argnums=0), a_batch()
 
     def run(seed):
         state = init_state(SMALL, 8, tx)
         for _ in range(3):
-            state, loss = step(state, batch, base_key(seed))
-        return float(loss), jax.tree.leaves(jax.device_get(state.params))
+            state, loss = step(state, batch, jax.random.key(seed))
+        return float(loss), jax.device_get(state.params)
 
     loss, params = run(0)
     again, params_again = run(0)
     assert loss == again
-    for a, b in zip(params, params_again, strict=True):
-        np.testing.assert_array_equal(a, b)
+    jax.tree.map(np.testing.assert_array_equal, params, params_again)
     assert run(1)[0] != loss
 
 
@@ -127,10 +109,10 @@ def test_dropout_and_flips_differ_from_step_to_step():
     config = Config(model=ModelConfig(width=2, levels=1, norm="none"), augment=AugmentConfig(horizontal_flip=False))
     frozen = OptimConfig(learning_rate=1e-30, schedule="constant", final_learning_rate=1e-30)
     tx = make_optimizer(frozen, 50)
-    state, step, batch = init_state(config, 8, tx), compiled(make_train_step(config, tx)), a_batch()
+    state, step, batch = init_state(config, 8, tx), jax.jit(make_train_step(config, tx), donate_argnums=0), a_batch()
     losses = set()
     for _ in range(4):
-        state, loss = step(state, batch, base_key(0))
+        state, loss = step(state, batch, jax.random.key(0))
         losses.add(float(loss))
     assert len(losses) == 4
 
@@ -166,9 +148,9 @@ def test_rematerialisation_needs_less_memory_for_the_same_step():
         config = dataclasses.replace(SMALL, model=ModelConfig(width=8, levels=2, remat=remat))
         state = init_state(config, 64, tx)
         step = jax.jit(make_train_step(config, tx), compiler_options=compiler_options(remat=remat))
-        program = step.lower(state, batch, base_key(0)).compile()
+        program = step.lower(state, batch, jax.random.key(0)).compile()
         needed[remat] = program.memory_analysis().temp_size_in_bytes
-        results[remat] = program(state, batch, base_key(0))
+        results[remat] = program(state, batch, jax.random.key(0))
     assert needed[True] < 0.85 * needed[False]
     (state, loss), (same, again) = results[False], results[True]
     assert float(again) == pytest.approx(float(loss), rel=1e-6)

@@ -14,7 +14,6 @@ class Rule(NamedTuple):
     """The range of one field."""
 
     field: str
-    """Name of the field."""
     ok: bool
     """The value is in the range. A floating-point value must be finite besides."""
     expected: str

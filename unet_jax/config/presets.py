@@ -23,11 +23,7 @@ def preset(name: PresetName, data: str | None = None) -> Config:
 
 
 def fold_configs(config: Config, folds: int) -> list[Config]:
-    """The configurations of a cross-validation's runs: equal but for `split.fold`.
-
-    Args:
-        config: of any of them. Its split is by `official` folds, or by drawn ones.
-        folds: their number.
+    """The configurations of a cross-validation's runs: equal but for `split.fold`, of official folds or drawn ones.
 
     Raises:
         UserError: the official folds are five, or a value is out of range.

@@ -211,7 +211,7 @@ class DistributedConfig(Checked):
         given = (self.coordinator, self.num_processes, self.process_id)
         if given == (None, None, None):
             return self
-        if self.coordinator is None or self.num_processes is None or self.process_id is None:
+        if None in given:
             raise UserError(
                 f"--{prefix}coordinator, --{prefix}num-processes and --{prefix}process-id belong together; "
                 "give all three, or under SLURM none."

@@ -29,11 +29,7 @@ def to_json(config: Config) -> str:
 
 
 def from_json(text: str | bytes, source: str) -> Config:
-    """Read what `to_json` wrote.
-
-    Args:
-        text: the JSON.
-        source: what to call it in an error.
+    """Read what `to_json` wrote; errors call that text `source`.
 
     Raises:
         UserError: not JSON, an unknown or missing name, or a value of another type or out of range. The value
@@ -64,17 +60,14 @@ def _build(cls: type, raw: Any, source: str, prefix: str) -> Any:
         named = ", ".join(sorted(odd))
         raise UserError(f"{source} does not fit this version of unet_jax (unknown or missing: {named}).")
     values = {}
-    for name, hint in hints.items():
-        if name not in raw:
-            continue
-        value = raw[name]
+    for name, value in raw.items():
+        hint = hints[name]
         if dataclasses.is_dataclass(hint):
             value = _build(typing.cast(type, hint), value, source, f"{prefix}{name}.")
-        else:
-            if hint is float and type(value) is int:
-                value = float(value)
-            if not _fits(value, hint):
-                raise UserError(f"{source}: {prefix}{name} is {value!r}; expected {getattr(hint, '__name__', hint)}.")
+        elif hint is float and type(value) is int:
+            value = float(value)
+        elif not _fits(value, hint):
+            raise UserError(f"{source}: {prefix}{name} is {value!r}; expected {getattr(hint, '__name__', hint)}.")
         values[name] = value
     return cls(**values)
 

@@ -15,8 +15,7 @@ subexpressions, and so joins again what rematerialisation took apart."""
 def compiler_options(*, remat: bool = False) -> dict[str, str]:
     """Options for `jax.jit`: on a CPU those above, if its jaxlib knows them; else none.
 
-    Args:
-        remat: the function has activations computed again for the gradient.
+    With `remat` they are for a function that has activations computed again for the gradient.
     """
     options = EIGEN_CONVOLUTIONS | KEEP_BARRIERS if remat else EIGEN_CONVOLUTIONS
     return {name: value for name, value in options.items() if _known(name, value)}

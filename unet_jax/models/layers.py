@@ -1,7 +1,5 @@
 """Layers of the U-Net: exact, and written for speed on CPU and GPU."""
 
-import functools
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
@@ -11,8 +9,6 @@ from flax import linen as nn
 from jaxtyping import Array, Float, UInt32
 
 from unet_jax.config import ModelConfig
-
-Initializer = Callable[..., Array]
 
 
 class Conv(nn.Module):
@@ -50,7 +46,6 @@ class ConvTranspose(nn.Module):
 
     features: int
     dtype: jnp.dtype
-    """Type of the computation; parameters are float32."""
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w i"]) -> Float[Array, "b h2 w2 o"]:
@@ -79,11 +74,11 @@ class ConvBlock(nn.Module):
 
     @nn.compact
     def __call__(self, *parts: Float[Array, "b h w _"]) -> Float[Array, "b h w o"]:
-        """The parts side by side are the input, as in `Conv`."""
+        """Take the parts side by side as the input, as `Conv` does."""
         for i in range(2):
             x = Conv(self.features, self.dtype, name=f"conv{i}")(*parts)
             if self.norm_momentum is not None:
-                x = batch_norm(self.norm_momentum, self.dtype, f"norm{i}")(x, use_running_average=not self.train)
+                x = batch_norm(self.norm_momentum, self.dtype, f"norm{i}", train=self.train)(x)
             parts = (nn.relu(x),)
         return parts[0]
 
@@ -133,10 +128,9 @@ class Layers:
         """Make a transposed convolution that doubles both sides."""
         return ConvTranspose(features, self.dtype, name=name)
 
-    def norm(self, name: str) -> Callable[[Array], Array]:
+    def norm(self, name: str) -> nn.BatchNorm:
         """Make a batch normalisation."""
-        layer = batch_norm(self.config.norm_momentum, self.dtype, name)
-        return functools.partial(layer, use_running_average=not self.train)
+        return batch_norm(self.config.norm_momentum, self.dtype, name, train=self.train)
 
     def dropout(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         """Drop values if values are dropped in this call."""
@@ -147,10 +141,6 @@ def position_hash(key: Array, shape: tuple[int, ...]) -> UInt32[Array, "*shape"]
     """Numbers spread evenly over 0 to 2**32 - 1, each a function of the key and of its position alone.
 
     For dropout, not for cryptography. Positions repeat after 2**32 of them.
-
-    Args:
-        key: of `jax.random`.
-        shape: of what is wanted.
 
     Source: the multipliers and shifts are those of lowbias32, which Chris Wellons found by search ("Prospecting for
     hash functions", 2018); the key enters before each multiplication.
@@ -166,20 +156,17 @@ def position_hash(key: Array, shape: tuple[int, ...]) -> UInt32[Array, "*shape"]
 
 
 def max_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
-    """2x2 maximum with stride 2, the result of `nn.max_pool`.
+    """2x2 maximum with stride 2 of even sides, the result of `nn.max_pool`.
 
     Where values of a window tie, they share the gradient, while `nn.max_pool` gives all of it to the first.
-
-    Args:
-        x: both sides even.
     """
     b, h, w, c = x.shape
     return x.reshape(b, h // 2, 2, w // 2, 2, c).max(axis=(2, 4))
 
 
-def batch_norm(momentum: float, dtype: jnp.dtype, name: str) -> nn.BatchNorm:
+def batch_norm(momentum: float, dtype: jnp.dtype, name: str, *, train: bool) -> nn.BatchNorm:
     """Batch normalisation with Keras' epsilon; statistics are computed and kept in float32."""
-    return nn.BatchNorm(momentum=momentum, epsilon=1e-3, dtype=dtype, name=name)
+    return nn.BatchNorm(not train, momentum=momentum, epsilon=1e-3, dtype=dtype, name=name)
 
 
 def convolve(
@@ -189,11 +176,7 @@ def convolve(
     pad_h: tuple[int, int],
     pad_w: tuple[int, int],
 ) -> Float[Array, "b h2 w2 o"]:
-    """Convolution with stride 1, computed in `dtype`.
-
-    Args:
-        pad_h, pad_w: rows above and below, columns left and right, of zeros.
-    """
+    """Convolution with stride 1, computed in `dtype`; zeros pad above and below, left and right."""
     return jax.lax.conv_general_dilated(
         x.astype(dtype), kernel.astype(dtype), (1, 1), (pad_h, pad_w), dimension_numbers=("NHWC", "HWIO", "NHWC")
     )

@@ -91,7 +91,7 @@ def fit(
     Returns:
         All lines of metrics.jsonl, and True if there was nothing left to train.
     """
-    trainer = Trainer.prepare(config, arrays, split.rows(arrays, "train"), split.rows(arrays, "val"))
+    trainer = Trainer(config, arrays, split.rows(arrays, "train"), split.rows(arrays, "val"))
     for note in trainer.notes:
         say(note)
     with Checkpoints(workdir.checkpoints) as checkpoints:

@@ -57,13 +57,11 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     and Ctrl-C one line and exit code 1; anything else is a defect and keeps its traceback.
     """
     try:
-        sys.exit(main() or 0)
-    except UserError as e:
+        code = main() or 0
+    except (UserError, RunError, OSError) as e:
         print(f"error: {e}", file=sys.stderr)
-        sys.exit(EXIT_USAGE)
-    except (OSError, RunError) as e:
-        print(f"error: {e}", file=sys.stderr)
-        sys.exit(EXIT_FAILURE)
+        code = EXIT_USAGE if isinstance(e, UserError) else EXIT_FAILURE
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        sys.exit(EXIT_FAILURE)
+        code = EXIT_FAILURE
+    sys.exit(code)

@@ -18,9 +18,6 @@ import numpy as np
 
 from unet_jax.config import UserError
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_UNFINISHED = re.compile(r"\.[0-9a-f]{32}\.part")
-
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
@@ -36,7 +33,7 @@ def naming(path: Path) -> Iterator[None]:
 
 def is_full(error: OSError) -> bool:
     """Tell whether space is what lacks: of the disk, a quota or a file."""
-    return error.errno in _FULL
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -65,7 +62,7 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
 
 def is_unfinished(name: str) -> bool:
     """Tell whether a file is what a process that was killed left of `replacing`."""
-    return _UNFINISHED.fullmatch(name) is not None
+    return re.fullmatch(r"\.[0-9a-f]{32}\.part", name) is not None
 
 
 def write_text(path: Path, text: str, *, durable: bool = False) -> None:
@@ -77,9 +74,7 @@ def write_text(path: Path, text: str, *, durable: bool = False) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write JSON by `replacing`: indented, keys in the order given, floats in full, a last newline.
 
-    Args:
-        path: replaced if it exists.
-        content: dicts, lists, str, int, float, None; NumPy scalars too.
+    NumPy scalars become Python's numbers.
 
     Raises:
         ValueError: a number is NaN or infinite, which JSON does not have.
@@ -98,12 +93,8 @@ def plain(value: Any) -> Any:
 def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Write rows as CSV by `replacing`: a header line, UTF-8, `\\n` line ends, floats in full, None as an empty field.
 
-    Args:
-        path: replaced if it exists.
-        rows: at least one, all with the keys of the first.
-
     Raises:
-        ValueError: no rows, or a row with other keys.
+        ValueError: no rows, or a row with other keys than the first.
     """
     if not rows:
         raise ValueError(f"no rows for {path}; expected at least one.")

@@ -47,13 +47,7 @@ def progress(total: int, name: str, unit: str = "slice") -> Iterator[Callable[[i
 
 
 def track(items: Iterable[T], total: int, name: str, unit: str = "slice") -> Iterator[T]:
-    """Pass items on, and show `progress`: an item counts as done when the next one is asked for.
-
-    Args:
-        items: what is worked on.
-        total: how many there are.
-        name, unit: as in `progress`.
-    """
+    """Pass items on, `total` of them, and show `progress`: one counts as done when the next one is asked for."""
     with progress(total, name, unit) as advance:
         for item in items:
             yield item

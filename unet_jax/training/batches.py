@@ -37,9 +37,7 @@ class Batch(NamedTuple):
 class Source(NamedTuple):
     """Slices and rows that the batches of consecutive steps are taken from, on the devices.
 
-    Shapes are equal from chunk to chunk.
-
-    The batch of a step is `slices` at `rows[step - first]`.
+    The batch of a step is `slices` at `rows[step - first]`. Shapes are equal from chunk to chunk.
     """
 
     slices: Batch
@@ -87,14 +85,14 @@ def choose_pipeline(loader: LoaderConfig) -> tuple[str, str | None]:
         UserError: tfdata is asked for and TensorFlow is not installed.
     """
     installed = importlib.util.find_spec("tensorflow") is not None
-    if loader.pipeline == "tfdata" and not installed:
-        raise UserError(
-            "--loader.pipeline tfdata needs TensorFlow, which is not installed. "
-            "Run `pip install tensorflow-cpu` (Linux x86-64) or `pip install tensorflow`, or use device."
-        )
-    if loader.pipeline == "auto" and not installed:
+    if loader.pipeline == "device" or installed:
+        return ("device" if loader.pipeline == "device" else "tfdata"), None
+    if loader.pipeline == "auto":
         return "device", "TensorFlow is not installed: arrays are held by the device (--loader.pipeline device)."
-    return ("device", None) if loader.pipeline == "device" else ("tfdata", None)
+    raise UserError(
+        "--loader.pipeline tfdata needs TensorFlow, which is not installed. "
+        "Run `pip install tensorflow-cpu` (Linux x86-64) or `pip install tensorflow`, or use device."
+    )
 
 
 def feed(
@@ -103,8 +101,7 @@ def feed(
     """Give what steps `start` to `stop - 1` train on, prefetched, in chunks that never reach over an epoch's end.
 
     Args:
-        arrays: the converted dataset.
-        order: rows of each step.
+        arrays, order: slices, and the rows of each step.
         start, stop: steps counted from the beginning of the run.
         pipeline: `tfdata` or `device`; both give the same batches.
         mesh: the devices, along the axis `data`; a batch is divided among them.
@@ -114,7 +111,13 @@ def feed(
         A source, and the number of steps it is for.
     """
     make = _device_chunks if pipeline == "device" else _tfdata_chunks
-    return _prefetched(make(arrays, order, start, stop, mesh, portion))
+    chunks = make(arrays, order, start, stop, mesh, portion)
+    ahead = next(chunks, None)
+    while ahead is not None:
+        # The copy of the next one to the device is started before this one is handed out.
+        following = next(chunks, None)
+        yield ahead
+        ahead = following
 
 
 def gather_steps(arrays: Arrays, order: Order, first: int, count: int, size: int, part: slice = slice(None)) -> Batch:
@@ -130,8 +133,6 @@ def eval_batches(arrays: Arrays, rows: Int64[np.ndarray, " n"], batch_size: int,
     """Give every row once, in order, divided among the devices; the last batch is padded with its first slice.
 
     Args:
-        arrays: the converted dataset.
-        rows: which rows.
         batch_size: slices a batch; where there are fewer rows, that many. Batches are padded further, to a multiple of
             the number of devices.
         mesh: the devices, along the axis `data`.
@@ -148,14 +149,8 @@ def eval_batches(arrays: Arrays, rows: Int64[np.ndarray, " n"], batch_size: int,
 
 def gather(arrays: Arrays, rows: Int64[np.ndarray, " b"]) -> Batch:
     """Read rows from disk."""
-    return Batch(
-        images=arrays.images[rows],
-        masks=arrays.masks[rows],
-        labels=arrays.labels[rows],
-        p1=arrays.p1[rows],
-        p99=arrays.p99[rows],
-        valid=np.ones(len(rows), bool),
-    )
+    columns = (arrays.images, arrays.masks, arrays.labels, arrays.p1, arrays.p99)
+    return Batch(*(column[rows] for column in columns), valid=np.ones(len(rows), bool))
 
 
 def _tfdata_chunks(
@@ -219,14 +214,3 @@ def _chunk_size(step_bytes: int, portion: int, length: int) -> int:
     """
     portions = min(CHUNK_STEPS // portion, CHUNK_BYTES // (portion * step_bytes), -(-length // portion))
     return portion * max(1, portions)
-
-
-def _prefetched(chunks: Iterator[tuple[Source, int]]) -> Iterator[tuple[Source, int]]:
-    """The same, the copy of the next one to the device started before the last is handed out."""
-    ahead = None
-    for chunk in chunks:
-        if ahead is not None:
-            yield ahead
-        ahead = chunk
-    if ahead is not None:
-        yield ahead

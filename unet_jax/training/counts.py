@@ -9,10 +9,10 @@ from jaxtyping import Array, Bool, Shaped
 from unet_jax.scoring.metrics import Counts, outcomes
 
 
-def zero_counts(shape: tuple[int, ...] = ()) -> Counts:
+def zero_counts() -> Counts:
     """Make counts of nothing, on the default device."""
     # Four arrays, not one four times: a donated state must not hold the same buffer twice.
-    return Counts(*(jnp.zeros(shape, jnp.uint32) for _ in Counts._fields))
+    return Counts(*(jnp.zeros((), jnp.uint32) for _ in Counts._fields))
 
 
 def count(pred: Shaped[Array, "b h w"], mask: Shaped[Array, "b h w"], valid: Bool[Array, " b"]) -> Counts:

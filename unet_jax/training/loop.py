@@ -28,11 +28,9 @@ def steps_per_dispatch() -> int:
     return 1 if jax.default_backend() == "cpu" else 8
 
 
-def portions(steps: int, most: int) -> Iterator[int]:
+def portions(steps: int, most: int) -> list[int]:
     """Divide `steps` into parts: `most` as often as it goes, then the rest."""
-    yield from [most] * (steps // most)
-    if steps % most:
-        yield steps % most
+    return [min(most, steps - done) for done in range(0, steps, most)]
 
 
 def compile_steps(
@@ -55,25 +53,22 @@ def run_steps(
     compiled: Mapping[int, Callable[..., tuple[TrainState, Any]]],
     state: TrainState,
     chunks: Iterator[tuple[Any, int]],
-    start: int,
     stop: int,
     key: Any,
     on_losses: OnLosses = lambda step, losses: None,
     stopping: Stopping = lambda step: False,
 ) -> TrainState:
-    """Do steps `start` to `stop - 1`, or fewer if `stopping` becomes true; on return all of them are done.
+    """Do the steps from the state's on to `stop - 1`, or fewer if `stopping` becomes true; on return all are done.
 
     Args:
         compiled: from `compile_steps`.
-        state: after `start` steps; donated.
+        state: donated.
         chunks: from `batches.feed`, none of which reaches beyond `stop`.
-        start: step that training begins with.
         stop: the end of an epoch, counted from the beginning of the run.
         key: the run's base key.
-        on_losses: told of each dispatch, in order; what it raises ends the loop.
-        stopping: asked before each dispatch.
+        on_losses, stopping: told of and asked before each dispatch, in order; what they raise ends the loop.
     """
-    most, step = max(compiled), start
+    most, step = max(compiled), int(state.step)
     under_way: deque[tuple[int, Any]] = deque()
 
     def finish_one() -> None:

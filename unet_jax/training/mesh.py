@@ -21,15 +21,15 @@ def data_mesh(batch_size: int) -> tuple[Mesh, str | None]:
         UserError: the processes alone are too many to divide a batch among.
     """
     processes = jax.process_count()
-    own = min(sum(d.process_index == p for d in jax.devices()) for p in range(processes))
+    by_process = [[d for d in jax.devices() if d.process_index == p] for p in range(processes)]
+    own = min(map(len, by_process))
     counts = [n for n in range(1, own + 1) if batch_size % (n * processes) == 0]
     if not counts:
         raise UserError(
             f"{batch_size} slices a batch cannot be divided evenly among {processes} processes. "
             f"Choose a --loader.batch-size that is a multiple of {processes}."
         )
-    by_process = [[d for d in jax.devices() if d.process_index == p][: max(counts)] for p in range(processes)]
-    devices = [device for group in by_process for device in group]
+    devices = [device for group in by_process for device in group[: max(counts)]]
     everything = own * processes
     note = (
         f"Using {len(devices)} of {everything} devices, among which {batch_size} slices a batch can be divided evenly. "
@@ -72,8 +72,7 @@ def device_put(tree: Any, sharding: NamedSharding) -> Any:
 
     Args:
         tree: NumPy arrays. Where the sharding is `replicated`, whole and the same in every process; where it is
-            `divided`, each process has its `own_part` of the divided axis.
-        sharding: of all of them.
+            `batch_sharding`, each process has its `process_slice` of the sharded axis.
     """
     if jax.process_count() == 1:
         return jax.device_put(tree, sharding)

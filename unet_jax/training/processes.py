@@ -74,12 +74,12 @@ def barrier(name: str) -> None:
 @contextmanager
 def first_alone(name: str) -> Iterator[None]:
     """Let the first process go first: the others do what stands within after it, and find what it wrote."""
-    if is_distributed() and not is_first():
+    if not is_first():
         barrier(name)
     try:
         yield
     finally:
-        if is_distributed() and is_first():
+        if is_first():
             barrier(name)
 
 

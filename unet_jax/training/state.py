@@ -50,9 +50,8 @@ def init_state(config: Config, size: int, tx: optax.GradientTransformation) -> T
         UserError: the network's stride does not divide `size`.
     """
     net = UNet(config.model)
-    variables = jax.jit(lambda key: net.init(key, jnp.zeros((1, size, size, 1)), train=False))(
-        jax.random.key(config.seed)
-    )
+    init = jax.jit(lambda key: net.init(key, jnp.zeros((1, size, size, 1)), train=False))
+    variables = init(jax.random.key(config.seed))
     params = variables["params"]
     return TrainState(
         step=jnp.zeros((), jnp.int32),
@@ -61,11 +60,6 @@ def init_state(config: Config, size: int, tx: optax.GradientTransformation) -> T
         opt_state=jax.jit(tx.init)(params),
         sums=Sums.zeros(),
     )
-
-
-def base_key(seed: int) -> Array:
-    """Make the key that steps are folded into."""
-    return jax.random.key(seed)
 
 
 @jax.jit

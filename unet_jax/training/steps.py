@@ -3,7 +3,7 @@
 import functools
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -27,7 +27,7 @@ from unet_jax.training.loop import OnLosses, Stopping, compile_steps, run_steps,
 from unet_jax.training.losses import loss_sums, loss_value, merge
 from unet_jax.training.mesh import batch_sharding, data_mesh, replicate, replicated
 from unet_jax.training.optimizer import learning_rate, make_optimizer
-from unet_jax.training.state import Sums, TrainState, base_key, init_state
+from unet_jax.training.state import Sums, TrainState, init_state
 
 THRESHOLD = 0.5
 """Threshold of the metrics shown during training; the one for use is chosen on validation afterwards."""
@@ -132,11 +132,9 @@ def make_train_steps(
 def make_eval_step(config: Config, mesh: Mesh) -> Callable[..., tuple[dict[str, Any], Counts]]:
     """Compile `(params, batch_stats, batch) -> (loss sums, Counts)`, with the running statistics and no dropout.
 
-    Args:
-        config: as `make_train_step`.
-        mesh: the devices that a batch is divided among, and where the sums will be.
+    `config` and `mesh` are as in `make_train_steps`.
     """
-    apply: Any = UNet(config.model).apply  # its type does not tell whether it also returns the updated statistics
+    apply: Any = UNet(config.model).apply
 
     @functools.partial(jax.jit, out_shardings=replicated(mesh), compiler_options=compiler_options())
     def eval_step(params: Any, batch_stats: Any, batch: Any) -> tuple[dict[str, Any], Counts]:
@@ -154,70 +152,34 @@ def _counts(logits: Array, masks: Shaped[Array, "b h w"], valid: Shaped[Array, "
     return count(pred, masks > 0, valid)
 
 
-@dataclass(frozen=True, eq=False)
 class Trainer:
-    """All that training needs on the devices, prepared once."""
+    """All that training needs on the devices, prepared once.
 
-    config: Config
-    arrays: Arrays
-    val_rows: Int64[np.ndarray, " n"]
-    """Rows of the arrays that validation sees."""
-    order: Order
-    mesh: Mesh
-    pipeline: str
-    """`tfdata` or `device`."""
-    notes: tuple[str, ...]
-    """Lines that a person should see: what is done otherwise than asked for."""
-    state: TrainState
-    """Fresh weights, on every device."""
-    key: Array
-    """The run's base key."""
-    schedule: optax.Schedule
-    """Step to learning rate."""
-    train_steps: Callable[..., tuple[TrainState, Array]]
-    eval_step: Callable[..., tuple[dict[str, Any], Counts]]
+    Args:
+        config: of the run.
+        arrays: the converted dataset.
+        train_rows, val_rows: rows of the arrays for training and for validation.
 
-    @classmethod
-    def prepare(
-        cls,
-        config: Config,
-        arrays: Arrays,
-        train_rows: Int64[np.ndarray, " m"],
-        val_rows: Int64[np.ndarray, " n"],
-    ) -> "Trainer":
-        """Choose devices and pipeline, make weights and optimizer, and the functions to be compiled.
+    Raises:
+        UserError: the pipeline or the devices asked for cannot be had, or the size does not fit the network.
+    """
 
-        Args:
-            config: of the run.
-            arrays: the converted dataset.
-            train_rows, val_rows: rows of the arrays for training and for validation.
-
-        Raises:
-            UserError: the pipeline or the devices asked for cannot be had, or the size does not fit the network.
-        """
-        pipeline, without_tensorflow = choose_pipeline(config.loader)
-        order = Order(train_rows, config.loader.batch_size, config.seed)
-        mesh, devices_left_out = data_mesh(order.batch_size)
-        tx = make_optimizer(config.optim, order.steps_per_epoch)
-        return cls(
-            config=config,
-            arrays=arrays,
-            val_rows=val_rows,
-            order=order,
-            mesh=mesh,
-            pipeline=pipeline,
-            notes=tuple(note for note in (without_tensorflow, devices_left_out) if note),
-            state=replicate(init_state(config, arrays.size, tx), mesh),
-            key=replicate(base_key(config.seed), mesh),
-            schedule=learning_rate(config.optim, order.steps_per_epoch),
-            train_steps=make_train_steps(config, tx, mesh),
-            eval_step=make_eval_step(config, mesh),
-        )
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Number of train steps of an epoch."""
-        return self.order.steps_per_epoch
+    def __init__(
+        self, config: Config, arrays: Arrays, train_rows: Int64[np.ndarray, " m"], val_rows: Int64[np.ndarray, " n"]
+    ):
+        self.config, self.arrays, self.val_rows = config, arrays, val_rows
+        self.pipeline, without_tensorflow = choose_pipeline(config.loader)
+        self.order = Order(train_rows, config.loader.batch_size, config.seed)
+        self.steps_per_epoch = self.order.steps_per_epoch
+        self.mesh, devices_left_out = data_mesh(self.order.batch_size)
+        # What a person should see: lines about what is done otherwise than asked for.
+        self.notes = [note for note in (without_tensorflow, devices_left_out) if note]
+        tx = make_optimizer(config.optim, self.steps_per_epoch)
+        self.state = replicate(init_state(config, arrays.size, tx), self.mesh)
+        self.key = replicate(jax.random.key(config.seed), self.mesh)
+        self.schedule = learning_rate(config.optim, self.steps_per_epoch)
+        self.train_steps = make_train_steps(config, tx, self.mesh)
+        self.eval_step = make_eval_step(config, self.mesh)
 
     def start(self, state: TrainState) -> Callable[..., TrainState]:
         """Compile what the steps from the state's on need, and start to stream their batches.
@@ -227,26 +189,23 @@ class Trainer:
             epoch; its arguments are those of `loop.run_steps`.
         """
         start, length, most = int(state.step), self.steps_per_epoch, steps_per_dispatch()
-        stop = self.config.optim.epochs * length
-        chunks = feed(self.arrays, self.order, start, stop, self.pipeline, self.mesh, most)
+        end = self.config.optim.epochs * length
+        chunks = feed(self.arrays, self.order, start, end, self.pipeline, self.mesh, most)
         first = next(chunks)
         chunks = itertools.chain([first], chunks)
         compiled = compile_steps(self.train_steps, state, first[0], self.key, start, length, most)
 
         def advance(state: TrainState, stop: int, on_losses: OnLosses, stopping: Stopping) -> TrainState:
-            return run_steps(compiled, state, chunks, int(state.step), stop, self.key, on_losses, stopping)
+            return run_steps(compiled, state, chunks, stop, self.key, on_losses, stopping)
 
         return advance
 
     def evaluate(self, state: TrainState) -> tuple[float, Counts]:
         """Compute loss and counts of the validation slices, at the network's resolution and THRESHOLD."""
-        sums, counts = None, None
         # Divided as training batches are, since the weights lie on every device already.
-        for batch in eval_batches(self.arrays, self.val_rows, self.config.loader.batch_size, self.mesh):
-            batch_sums, batch_counts = self.eval_step(state.params, state.batch_stats, batch)
-            sums = batch_sums if sums is None else merge(sums, batch_sums)
-            counts = batch_counts if counts is None else counts + batch_counts
-        assert sums is not None and counts is not None, "a split has no empty side"
+        batches = eval_batches(self.arrays, self.val_rows, self.config.loader.batch_size, self.mesh)
+        each = (self.eval_step(state.params, state.batch_stats, batch) for batch in batches)
+        sums, counts = functools.reduce(merge, each)  # a split has no empty side
         return float(loss_value(sums, self.config.loss)), jax.device_get(counts)
 
     def without_sums(self, state: TrainState) -> TrainState:

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.disk import files_of_at_most
 from tests.helpers.figshare import answer, zipped
-from tests.helpers.folders import contents, files_of_at_most
+from tests.helpers.folders import contents
 from unet_jax.config import UserError
 from unet_jax.data.phantom import write_phantom
 from unet_jax.data.raw import find_folds, find_slices

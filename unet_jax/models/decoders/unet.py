@@ -8,12 +8,7 @@ from unet_jax.models.layers import Layers
 
 
 def decode(features: Sequence[Float[Array, "b _ _ _"]], layers: Layers) -> Float[Array, "b h w o"]:
-    """Join features, from the bottom up, to one map of the first one's size.
-
-    Args:
-        features: as `encoders.table` says: each of half the side of the one before.
-        layers: makes the layers.
-    """
+    """Join features, which are as `encoders.table` says, from the bottom up to one map of the first one's size."""
     *skips, x = features
     for level in reversed(range(len(skips))):
         width = layers.config.widths[level]

@@ -5,7 +5,7 @@ A new one is a file, a row here and a field there.
 """
 
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -24,31 +24,24 @@ INTENSITY: dict[str, Callable[..., Any]] = {}
 def augment_geometry(
     key: Array, images: Shaped[Array, "b h w"], masks: Shaped[Array, "b h w"], config: AugmentConfig
 ) -> tuple[Shaped[Array, "b h w"], Shaped[Array, "b h w"]]:
-    """Move, turn and bend the slices of a training batch, masks with them.
-
-    Args:
-        key: of the step; every operation draws from a key of its own.
-        images: raw intensities.
-        masks: 0 or 1.
-        config: which operations, and how much.
-    """
-    for name, operation in _on(GEOMETRY, config).items():
-        images, masks = operation(_own_key(key, name), images, masks, config)
+    """Move, turn and bend the slices of a training batch, masks with them; arguments as in GEOMETRY, masks 0 or 1."""
+    for operation, own_key in _drawing(GEOMETRY, key, config):
+        images, masks = operation(own_key, images, masks, config)
     return images, masks
 
 
 def augment_intensity(key: Array, x: Float[Array, "b h w 1"], config: AugmentConfig) -> Float[Array, "b h w 1"]:
     """Change the intensities of a training batch; arguments as in INTENSITY."""
-    for name, operation in _on(INTENSITY, config).items():
-        x = operation(_own_key(key, name), x, config)
+    for operation, own_key in _drawing(INTENSITY, key, config):
+        x = operation(own_key, x, config)
     return x
 
 
-def _on(table: Mapping[str, Callable[..., Any]], config: AugmentConfig) -> dict[str, Callable[..., Any]]:
-    return {name: operation for name, operation in table.items() if getattr(config, name)}
-
-
-def _own_key(key: Array, name: str) -> Array:
-    """Give an operation its key, so that adding one changes the draws of no other."""
-    # The flip is older than the others, and draws as it did when it was alone.
-    return key if name == "horizontal_flip" else jax.random.fold_in(key, zlib.crc32(name.encode()))
+def _drawing(
+    table: Mapping[str, Callable[..., Any]], key: Array, config: AugmentConfig
+) -> Iterator[tuple[Callable[..., Any], Array]]:
+    """Give the operations that are on, each with a key of its own, so that adding one changes the draws of no other."""
+    for name, operation in table.items():
+        if getattr(config, name):
+            # The flip is older than the others, and draws as it did when it was alone.
+            yield operation, key if name == "horizontal_flip" else jax.random.fold_in(key, zlib.crc32(name.encode()))

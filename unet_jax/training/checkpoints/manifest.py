@@ -13,10 +13,7 @@ from unet_jax.shared.files import sync, write_text
 
 
 class DamageError(Exception):
-    """A file that is not as it was written."""
-
-    def __init__(self, path: Path, what: str) -> None:
-        super().__init__(f"{path} {what}")
+    """A file that is not as it was written; its message begins with the file's path."""
 
 
 @dataclass(frozen=True)
@@ -62,15 +59,14 @@ def read(path: Path) -> Manifest:
             return Manifest(**body)
     except (ValueError, KeyError, AttributeError, TypeError):
         pass
-    raise DamageError(path, "is damaged: its contents are not those it was saved with")
+    raise DamageError(f"{path} is damaged: its contents are not those it was saved with")
 
 
 def verify(folder: Path, manifest: Manifest, items: Collection[str]) -> None:
     """Compare the files of `folder` with `manifest`.
 
     Args:
-        folder: the checkpoint's folder.
-        manifest: what was written there.
+        folder, manifest: of the checkpoint.
         items: the subfolders to look at, besides the files that stand in `folder` itself.
 
     Raises:
@@ -82,16 +78,17 @@ def verify(folder: Path, manifest: Manifest, items: Collection[str]) -> None:
             continue
         path = folder / name
         if name not in manifest.files:
-            raise DamageError(path, "is not part of the checkpoint: its manifest does not list it")
+            raise DamageError(f"{path} is not part of the checkpoint: its manifest does not list it")
         size, sha256 = manifest.files[name]
         try:
             with path.open("rb") as f:
-                if (actual := os.fstat(f.fileno()).st_size) != size:
-                    raise DamageError(path, f"has {actual} bytes, expected {size}")
+                actual = os.fstat(f.fileno()).st_size
+                if actual != size:
+                    raise DamageError(f"{path} has {actual} bytes, expected {size}")
                 if hashlib.file_digest(f, "sha256").hexdigest() != sha256:
-                    raise DamageError(path, "is damaged: its SHA-256 is not the one it was saved with")
+                    raise DamageError(f"{path} is damaged: its SHA-256 is not the one it was saved with")
         except FileNotFoundError:
-            raise DamageError(path, "is missing") from None
+            raise DamageError(f"{path} is missing") from None
 
 
 def item_digest(manifest: Manifest, item: str) -> str:
@@ -101,8 +98,7 @@ def item_digest(manifest: Manifest, item: str) -> str:
 
 def _files(folder: Path) -> dict[str, Path]:
     # Hidden files are what desktops and network disks leave; Orbax writes none.
-    paths = (Path(root) / name for root, _, names in os.walk(folder) for name in names if not name.startswith("."))
-    return {path.relative_to(folder).as_posix(): path for path in paths}
+    return {path.relative_to(folder).as_posix(): path for path in folder.rglob("[!.]*") if not path.is_dir()}
 
 
 def _digest(body: dict[str, Any]) -> str:

@@ -15,13 +15,11 @@ import contextlib
 import dataclasses
 import logging
 import math
-import operator
 import os
 import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NoReturn
 
 import jax
@@ -53,15 +51,13 @@ class Checkpoints:
     One process may have a directory open for writing, or all those together that train one network, which then call
     the same methods; any number may read it meanwhile. Used as a context manager, or closed with `close`. Not for use
     from several threads.
+
+    Args:
+        directory: where the checkpoints are. Created if absent, and cleared of what interrupted saves left.
+        read_only: change nothing on the disk, not even that.
     """
 
     def __init__(self, directory: Path, *, read_only: bool = False) -> None:
-        """Open `directory`.
-
-        Args:
-            directory: where the checkpoints are. Created if absent, and cleared of what interrupted saves left.
-            read_only: change nothing on the disk, not even that.
-        """
         self.directory = Path(directory).absolute()
         self.read_only = read_only
         self._pending: concurrent.futures.Future[None] | None = None
@@ -74,22 +70,16 @@ class Checkpoints:
                     self._sweep()
                 barrier("checkpoints opened")
                 # Weights look like noise: zstd takes 8 % off them, and makes a save 1.7 times as long.
-                handlers: dict[str, Any] = {
-                    item: ocp.PyTreeCheckpointHandler(use_compression=False) for item in ("variables", "train")
-                }
-                self._writer = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler(**handlers))
+                variables, train = (ocp.PyTreeCheckpointHandler(use_compression=False) for _ in range(2))
+                self._writer = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler(variables=variables, train=train))
                 opened.callback(self._writer.close)
-                self._background = opened.enter_context(
-                    concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
-                )
+                self._background = opened.enter_context(concurrent.futures.ThreadPoolExecutor(1, "checkpoint"))
             self._opened = opened.pop_all()
 
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         try:
             self.close()
         except Exception as e:
@@ -128,17 +118,16 @@ class Checkpoints:
                     scored.append((metric, step))
         return max(scored)[1] if scored else None
 
-    def metric(self, step: int) -> float | None:
-        """Read the metric that `step` was saved with; None if that was None or not finite.
+    def variables_digest(self, step: int) -> str:
+        """SHA-256 that tells the networks of checkpoints apart, wherever they lie.
 
         Raises:
             CheckpointError: there is no such step, or its manifest is damaged.
         """
-        return self._existing_manifest(step).metric
-
-    def variables_digest(self, step: int) -> str:
-        """SHA-256 that tells the networks of checkpoints apart, wherever they lie. Raises as `metric`."""
-        return manifests.item_digest(self._existing_manifest(step), "variables")
+        try:
+            return manifests.item_digest(self._read_manifest(step), "variables")
+        except FileNotFoundError:
+            self._absent(step)
 
     # Writing
 
@@ -161,7 +150,6 @@ class Checkpoints:
         if self.read_only:
             raise ValueError(f"{self.directory} was opened to read only; it cannot be saved to")
         self.wait()
-        step = operator.index(step)
         metric = None if metric is None or not math.isfinite(metric) else float(metric)
         latest = self.latest()
         if latest is not None and step < latest:
@@ -178,10 +166,10 @@ class Checkpoints:
         size, free = sum(x.nbytes for x in arrays.values()), shutil.disk_usage(self.directory).free
         if free < size:  # Orbax would find out too, but only after filling the disk, and not quietly.
             raise OSError(f"{self._path(step)} takes {size / 1e6:,.1f} MB, and only {free / 1e6:,.1f} MB are free")
-        variables = {name: x for name, x in arrays.items() if name.split("/")[0] in VARIABLES}
-        train = {name: x for name, x in arrays.items() if name not in variables}
-        items = {"variables": nest(variables), "train": nest(train)}
-        args = ocp.args.Composite(**{name: ocp.args.PyTreeSave(item) for name, item in items.items()})
+        items: dict[str, dict[str, Any]] = {"variables": {}, "train": {}}
+        for name, x in arrays.items():
+            items["variables" if name.split("/")[0] in VARIABLES else "train"][name] = x
+        args = ocp.args.Composite(**{item: ocp.args.PyTreeSave(nest(leaves)) for item, leaves in items.items()})
         try:
             # By force: over what a failed save of this step may have left.
             self._writer.save(self._path(step), args=args, force=True)
@@ -268,15 +256,7 @@ class Checkpoints:
     def restore_variables(self, step: int, like: Any) -> Any:
         """Restore what inference needs of `step`; the optimizer's part is neither read nor verified.
 
-        Args:
-            step: one of `steps`.
-            like: {"params": ..., "batch_stats": ...}, otherwise as in `restore`.
-
-        Returns:
-            A tree as `like`, of jax.Array.
-
-        Raises:
-            CheckpointError: as `restore`.
+        `like` is {"params": ..., "batch_stats": ...}; otherwise as `restore`.
         """
         return self._restore(step, like, ("variables",))
 
@@ -300,20 +280,17 @@ class Checkpoints:
         stored = {item: flatten(self._reader.metadata(self._path(step) / item).item_metadata.tree) for item in items}
         found = {name: x for item in stored.values() for name, x in item.items()}
         if wrong := difference(expected, found, self._path(step)):
-            remedy = "Use the configuration that it was trained with, or another workdir."
-            raise CheckpointError(f"{wrong} {remedy}")
+            raise CheckpointError(f"{wrong} Use the configuration that it was trained with, or another workdir.")
         default = jnp.zeros(()).sharding
+        to = {
+            name: ocp.ArrayRestoreArgs(
+                sharding=getattr(x, "sharding", None) or default, global_shape=x.shape, dtype=x.dtype
+            )
+            for name, x in expected.items()
+        }
         arrays: dict[str, Any] = {}
-        for item, names in stored.items():
-            to = {
-                name: ocp.ArrayRestoreArgs(
-                    sharding=getattr(expected[name], "sharding", None) or default,
-                    global_shape=expected[name].shape,
-                    dtype=expected[name].dtype,
-                )
-                for name in names
-            }
-            args = ocp.args.PyTreeRestore(item=nest(dict.fromkeys(names, 0)), restore_args=nest(to))
+        for item, leaves in stored.items():
+            args = ocp.args.PyTreeRestore(item=nest(leaves), restore_args=nest({name: to[name] for name in leaves}))
             arrays.update(flatten(self._reader.restore(self._path(step) / item, args=args)))
         return jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in expected])
 
@@ -336,21 +313,15 @@ class Checkpoints:
         except manifests.DamageError as e:
             self._damaged(step, e)
         if manifest.step != step:
-            self._damaged(step, manifests.DamageError(self._manifest(step), f"is the manifest of step {manifest.step}"))
+            self._damaged(step, f"{self._manifest(step)} is the manifest of step {manifest.step}")
         return manifest
-
-    def _existing_manifest(self, step: int) -> manifests.Manifest:
-        try:
-            return self._read_manifest(step)
-        except FileNotFoundError:
-            self._absent(step)
 
     def _absent(self, step: int) -> NoReturn:
         steps = self.steps()
         there = f"it has {', '.join(map(str, steps))}" if steps else "it has none"
         raise CheckpointError(f"{self.directory} has no checkpoint of step {step} (any more); {there}.")
 
-    def _damaged(self, step: int, damage: manifests.DamageError) -> NoReturn:
+    def _damaged(self, step: int, damage: manifests.DamageError | str) -> NoReturn:
         others = [other for other in self.steps() if other != step]
         remedy = "There is no other step: restore it from a copy, or train again in an empty workdir."
         if others:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import flax.traverse_util
 import jax
 import jax.numpy as jnp
 
@@ -16,14 +17,7 @@ def flatten(tree: Any) -> dict[str, Any]:
 
 def nest(leaves: Mapping[str, Any]) -> dict[str, Any]:
     """Nest leaves as plain dicts, so that what is stored depends on no class of Flax, Optax or ours."""
-    tree: dict[str, Any] = {}
-    for name, leaf in leaves.items():
-        *folders, last = name.split("/")
-        node = tree
-        for folder in folders:
-            node = node.setdefault(folder, {})
-        node[last] = leaf
-    return tree
+    return flax.traverse_util.unflatten_dict(leaves, sep="/")
 
 
 def difference(expected: Mapping[str, Any], found: Mapping[str, Any], where: Path) -> str | None:
@@ -35,11 +29,10 @@ def difference(expected: Mapping[str, Any], found: Mapping[str, Any], where: Pat
         return f"{where} is of another configuration: it {' and '.join(texts)}."
     aspects: tuple[Callable[[Any], Any], ...] = (lambda x: tuple(x.shape), lambda x: jnp.dtype(x.dtype).name)
     for aspect in aspects:
-        if different := [n for n in expected if aspect(found[n]) != aspect(expected[n])]:
-            n = different[0]
-            more = f", and {len(different) - 1} more differ" if len(different) > 1 else ""
-            return (
-                f"{n}: checkpoint has {aspect(found[n])}, this configuration expects {aspect(expected[n])}{more} "
-                f"({where})."
-            )
+        different = [n for n in expected if aspect(found[n]) != aspect(expected[n])]
+        if different:
+            n, more = different[0], len(different) - 1
+            has, expects = aspect(found[n]), aspect(expected[n])
+            rest = f", and {more} more differ" if more else ""
+            return f"{n}: checkpoint has {has}, this configuration expects {expects}{rest} ({where})."
     return None

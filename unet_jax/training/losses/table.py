@@ -2,7 +2,7 @@
 
 import functools
 import operator
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 from jaxtyping import Array, Float
@@ -11,6 +11,8 @@ from unet_jax.config import LossConfig
 from unet_jax.training.losses.bce import BCE
 from unet_jax.training.losses.dice import DICE
 from unet_jax.training.losses.term import Term
+
+T = TypeVar("T")
 
 TERMS: dict[str, Term] = {"dice": DICE, "bce": BCE}
 """Terms by the field of LossConfig that weights them. A new one is a file, a row here and a field there."""
@@ -23,8 +25,8 @@ def loss_sums(
     return {name: TERMS[name].sums(logits, target, valid, config) for name in _weights(config)}
 
 
-def merge(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
-    """Merge the sums of two sets of slices."""
+def merge(a: T, b: T) -> T:
+    """Add two pytrees leaf by leaf, such as the sums of two sets of slices."""
     return jax.tree.map(operator.add, a, b)
 
 
