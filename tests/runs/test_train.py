@@ -198,8 +198,6 @@ def test_a_run_begun_on_four_devices_goes_on_with_one(clean, tiny_data, tmp_path
     """Rounding differs, and Adam makes a step of it where a gradient is next to nothing; the losses are as close."""
     code = """
 import os, signal, sys
-import tests.helpers.runs as helpers
-from tests.helpers.runs import assert_same_run, final_variables, wait_for
 from unet_jax import train
 from unet_jax.training.steps import Trainer
 plain = Trainer.start
