@@ -1,4 +1,4 @@
-"""Check a dataset: `python -m unet_jax.check DATA`."""
+"""`python -m unet_jax.check DATA`: tell whether a dataset is what it should be."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Train every fold and score each slice by the fold without it: `python -m unet_jax.crossval --workdir W --folds 5`."""
+"""`python -m unet_jax.crossval --workdir W --folds 5`: train every fold; score each slice by the fold without it."""
 
 import functools
 import sys

@@ -1,4 +1,4 @@
-"""Prepare the dataset for TensorFlow Datasets: `python -m unet_jax.tfds --raw DIR`."""
+"""`python -m unet_jax.tfds --raw DIR`: prepare the dataset for TensorFlow Datasets."""
 
 import shlex
 from collections.abc import Sequence
