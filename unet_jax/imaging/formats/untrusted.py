@@ -19,5 +19,9 @@ class Clamped:
         """Read at most that many bytes; all there are, up to the limit, for -1 or None."""
         return self._file.read(self._most if size is None or size < 0 else min(size, self._most))
 
+    def write(self, data: bytes) -> int:
+        """Write to the file; from Python 3.12 on, nibabel looks for this method and sees none that is given below."""
+        return self._file.write(data)
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)
