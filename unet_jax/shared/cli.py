@@ -14,14 +14,14 @@ T = TypeVar("T")
 EXIT_FAILURE, EXIT_USAGE, EXIT_PREEMPTED = 1, 2, 75
 
 
-def parse(options: Callable[..., T], door: str, argv: Sequence[str] | None = None) -> T:
+def parse(options: Callable[..., T], command: str, argv: Sequence[str] | None = None) -> T:
     """Parse the options of the command `python -m unet_jax.<command>` by a dataclass or a function.
 
     Exits 0 for --help and 2 for wrong usage, as tyro does.
     """
     import tyro
 
-    return tyro.cli(options, prog=f"python -m unet_jax.{door}", args=argv)
+    return tyro.cli(options, prog=f"python -m unet_jax.{command}", args=argv)
 
 
 def starting_config(argv: Sequence[str], stored: Callable[[Path], Path]) -> Config:
@@ -51,7 +51,7 @@ def check_distances(spacing: float | None, tolerance: float) -> None:
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:
-    """Run a door's `main` and leave with its exit code.
+    """Run a command's `main` and leave with its exit code.
 
     A UserError becomes one line and exit code 2; a RunError, an operating system's error (disk full, no permission)
     and Ctrl-C one line and exit code 1; anything else is a defect and keeps its traceback.

@@ -1,7 +1,6 @@
 """Batches as a pure function of (seed, step): a tf.data stream from disk, or arrays held by the device."""
 
 import importlib.util
-import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -12,6 +11,7 @@ from jaxtyping import Bool, Float32, Int16, Int32, Int64, UInt8
 
 from unet_jax.config import LoaderConfig, UserError
 from unet_jax.data.converted.arrays import Arrays
+from unet_jax.data.tfds.source import import_tensorflow
 from unet_jax.training.mesh import batch_sharding, device_put, process_slice, replicated
 
 CHUNK_STEPS = 64
@@ -156,11 +156,7 @@ def gather(arrays: Arrays, rows: Int64[np.ndarray, " b"]) -> Batch:
 def _tfdata_chunks(
     arrays: Arrays, order: Order, start: int, stop: int, mesh: Mesh, portion: int
 ) -> Iterator[tuple[Source, int]]:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # it computes nothing here, and would say that it could
-    import tensorflow as tf
-
-    tf.config.set_visible_devices([], "GPU")  # the accelerator's memory is JAX's
+    tf = import_tensorflow()
     dtypes = (tf.int16, tf.uint8, tf.int32, tf.float32, tf.float32, tf.bool)
     size = _chunk_size(order.batch_size * arrays.size**2 * 3, portion, order.steps_per_epoch)
     chunks = list(_chunks(order.steps_per_epoch, start, stop, size))

@@ -140,14 +140,20 @@ def _require_tfds(what: str) -> None:
             )
 
 
-def _import_tfds() -> Any:
-    """Import TensorFlow Datasets, after TensorFlow with what has to be told to it before its import."""
+def import_tensorflow() -> Any:
+    """Import TensorFlow, told before its import to be silent, and to leave the accelerator alone."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # TensorFlow computes nothing here, and would say that it could
     import tensorflow as tf
-    import tensorflow_datasets as tfds
 
     tf.config.set_visible_devices([], "GPU")  # the accelerator's memory is JAX's
+    return tf
+
+
+def _import_tfds() -> Any:
+    import_tensorflow()
+    import tensorflow_datasets as tfds
+
     return tfds
 
 
