@@ -116,6 +116,14 @@ class OptimConfig(Checked):
     """Largest global norm of the gradient; 0 clips nothing."""
     early_stopping: int = 0
     """Stop after so many epochs without a better validation IoU; 0 never stops."""
+    weight_decay: float = added(0.0, since="0.2.0")
+    """Decay of convolutions' kernels, in multiples of the learning rate (AdamW)."""
+    encoder_lr_scale: float = added(1.0, since="0.2.0")
+    """Learning rate of the encoder, in multiples of that of the rest."""
+    freeze_encoder_epochs: float = added(0.0, since="0.2.0")
+    """Time at the start during which the encoder's weights and running statistics stay as they are."""
+    ema_decay: float = added(0.0, since="0.2.0")
+    """Decay of the moving average of weights and statistics that is evaluated and kept in their place; 0 for none."""
 
     def rules(self) -> Iterable[Rule]:
         yield Rule("epochs", self.epochs >= 1, "at least 1")
@@ -125,6 +133,10 @@ class OptimConfig(Checked):
         yield Rule("warmup_epochs", shorter, "at least 0 and less than optim.epochs")
         yield Rule("clip_norm", self.clip_norm >= 0, "at least 0")
         yield Rule("early_stopping", self.early_stopping >= 0, "at least 0")
+        yield Rule("weight_decay", self.weight_decay >= 0, "at least 0")
+        yield Rule("encoder_lr_scale", self.encoder_lr_scale >= 0, "at least 0")
+        yield Rule("freeze_encoder_epochs", self.freeze_encoder_epochs >= 0, "at least 0")
+        yield Rule("ema_decay", 0 <= self.ema_decay < 1, "in [0, 1)")
 
 
 @dataclass(frozen=True)

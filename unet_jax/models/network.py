@@ -68,3 +68,8 @@ def abstract_variables(model: ModelConfig) -> Variables:
     x = jax.ShapeDtypeStruct((1, model.stride, model.stride, 1), jnp.float32)
     shapes = jax.eval_shape(lambda k, x: net.init(k, x, train=False), jax.random.key(0), x)
     return {"params": shapes["params"], "batch_stats": shapes.get("batch_stats", {})}
+
+
+def in_encoder(layer: str) -> bool:
+    """Tell whether a layer, named as in the network's variables, belongs to the encoder."""
+    return not layer.startswith(("transpose", "up", "output"))

@@ -1,8 +1,12 @@
 """The optimizer and its schedule."""
 
+from typing import Any
+
+import jax
 import optax
 
 from unet_jax.config import OptimConfig
+from unet_jax.models.network import in_encoder
 
 
 def learning_rate(optim: OptimConfig, steps_per_epoch: int) -> optax.Schedule:
@@ -28,7 +32,39 @@ def learning_rate(optim: OptimConfig, steps_per_epoch: int) -> optax.Schedule:
 def make_optimizer(optim: OptimConfig, steps_per_epoch: int) -> optax.GradientTransformation:
     """Make the optimizer: Adam with Keras' epsilon, after clipping by global norm if that is on.
 
-    Source: Kingma & Ba, arXiv:1412.6980.
+    With `weight_decay` kernels decay apart from the gradient (AdamW). The encoder may learn more slowly than the rest,
+    and not at all at the start.
+
+    Source: Kingma & Ba, arXiv:1412.6980; Loshchilov & Hutter, arXiv:1711.05101.
     """
-    adam = optax.adam(learning_rate(optim, steps_per_epoch), eps=1e-7)
-    return optax.chain(optax.clip_by_global_norm(optim.clip_norm), adam) if optim.clip_norm else adam
+    schedule = learning_rate(optim, steps_per_epoch)
+    if optim.weight_decay:
+        adam = optax.adamw(schedule, eps=1e-7, weight_decay=optim.weight_decay, mask=_kernels)
+    else:
+        adam = optax.adam(schedule, eps=1e-7)
+    parts = [optax.clip_by_global_norm(optim.clip_norm), adam] if optim.clip_norm else [adam]
+    frozen = frozen_steps(optim, steps_per_epoch)
+    if frozen or optim.encoder_lr_scale != 1:
+        scale = optax.constant_schedule(optim.encoder_lr_scale)
+        if frozen:
+            scale = optax.join_schedules([optax.constant_schedule(0.0), scale], [frozen])
+        parts.append(optax.masked(optax.scale_by_schedule(scale), encoder_mask))
+    return optax.chain(*parts) if len(parts) > 1 else adam
+
+
+def frozen_steps(optim: OptimConfig, steps_per_epoch: int) -> int:
+    """Give the number of steps at the start in which the encoder stays as it is."""
+    return round(optim.freeze_encoder_epochs * steps_per_epoch)
+
+
+def encoder_mask(tree: Any) -> Any:
+    """Make a tree of the same form, True where a leaf belongs to the encoder.
+
+    Args:
+        tree: weights or statistics of the network, by layer at the top.
+    """
+    return jax.tree.map_with_path(lambda path, _: in_encoder(path[0].key), tree)
+
+
+def _kernels(tree: Any) -> Any:
+    return jax.tree.map_with_path(lambda path, _: path[-1].key == "kernel", tree)

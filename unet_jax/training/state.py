@@ -37,10 +37,38 @@ class TrainState:
     step: Any
     """Steps done, int32."""
     params: Any
+    """Weights to evaluate and to keep."""
     batch_stats: Any
-    """Running means and variances."""
+    """Running means and variances, likewise."""
     opt_state: Any
     sums: Sums
+    trained: Any = None
+    """`params` and `batch_stats` that the gradient changes, where those above are their running average; else None."""
+
+    @property
+    def variables(self) -> Any:
+        """What the gradient changes: {"params": ..., "batch_stats": ...}."""
+        return self.trained or {"params": self.params, "batch_stats": self.batch_stats}
+
+    def advance(self, variables: Any, opt_state: Any, sums: Sums, decay: float) -> "TrainState":
+        """Give the state after a step, which left these variables.
+
+        Under a running average with `decay` above 0, its weight of the past in step t, from 0, is the smaller one of
+        `decay` and (1 + t) / (10 + t), so that the first weights are soon forgotten.
+        """
+        kept: Any = variables
+        if decay:
+            past = jnp.minimum(decay, (1 + self.step) / (10 + self.step))
+            before = {"params": self.params, "batch_stats": self.batch_stats}
+            kept = optax.incremental_update(variables, before, 1 - past)
+        return TrainState(
+            step=self.step + 1,
+            params=kept["params"],
+            batch_stats=kept["batch_stats"],
+            opt_state=opt_state,
+            sums=sums,
+            trained=variables if decay else None,
+        )
 
 
 def init_state(config: Config, size: int, tx: optax.GradientTransformation) -> TrainState:
@@ -52,13 +80,16 @@ def init_state(config: Config, size: int, tx: optax.GradientTransformation) -> T
     net = UNet(config.model)
     init = jax.jit(lambda key: net.init(key, jnp.zeros((1, size, size, 1)), train=False))
     variables = init(jax.random.key(config.seed))
-    params = variables["params"]
+    params, batch_stats = variables["params"], variables.get("batch_stats", {})
+    trained = {"params": params, "batch_stats": batch_stats}
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        batch_stats=variables.get("batch_stats", {}),
+        batch_stats=batch_stats,
         opt_state=jax.jit(tx.init)(params),
         sums=Sums.zeros(),
+        # Copied, since a step donates the state, and no buffer can be given twice.
+        trained=jax.tree.map(jnp.copy, trained) if config.optim.ema_decay else None,
     )
 
 

@@ -26,7 +26,7 @@ from unet_jax.training.counts import count
 from unet_jax.training.loop import OnLosses, Stopping, compile_steps, run_steps, steps_per_dispatch
 from unet_jax.training.losses import loss_sums, loss_value, merge
 from unet_jax.training.mesh import batch_sharding, data_mesh, replicate, replicated
-from unet_jax.training.optimizer import learning_rate, make_optimizer
+from unet_jax.training.optimizer import encoder_mask, frozen_steps, learning_rate, make_optimizer
 from unet_jax.training.state import Sums, TrainState, init_state
 
 THRESHOLD = 0.5
@@ -48,10 +48,16 @@ def class_targets(masks: Shaped[Array, "b h w"], labels: Shaped[Array, " b"], cl
     return target * own[:, None, None, :]
 
 
-def make_train_step(config: Config, tx: optax.GradientTransformation) -> Callable[..., tuple[TrainState, Array]]:
+def make_train_step(
+    config: Config, tx: optax.GradientTransformation, frozen: int = 0
+) -> Callable[..., tuple[TrainState, Array]]:
     """Make the train step: a function `(state, batch, key) -> (state, loss)`, to be compiled.
 
     The batch is `training.batches.Batch`; the key is the run's base key, into which the step is folded.
+
+    Args:
+        config, tx: of the run.
+        frozen: steps at the start in which the encoder's running statistics stay as they are.
     """
     apply: Any = UNet(config.model).apply  # its type does not tell whether it also returns the updated statistics
 
@@ -62,10 +68,11 @@ def make_train_step(config: Config, tx: optax.GradientTransformation) -> Callabl
         x = augment_intensity(augment_key, x, config.augment)
         target = class_targets(masks, batch.labels, config.model.classes)
         valid = batch.valid.astype(jnp.float32)
+        before = state.variables
 
         def loss_fn(params: Any) -> tuple[Array, tuple[Any, Array]]:
             logits, updates = apply(
-                {"params": params, "batch_stats": state.batch_stats},
+                {"params": params, "batch_stats": before["batch_stats"]},
                 x,
                 train=True,
                 mutable=["batch_stats"],
@@ -74,37 +81,37 @@ def make_train_step(config: Config, tx: optax.GradientTransformation) -> Callabl
             loss = loss_value(loss_sums(logits, target, valid, config.loss), config.loss)
             return loss, (updates.get("batch_stats", {}), logits)
 
-        (loss, (batch_stats, logits)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
-        updates, opt_state = tx.update(grads, state.opt_state, state.params)
-        sums = state.sums
-        return TrainState(
-            step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
-            batch_stats=batch_stats,
-            opt_state=opt_state,
-            sums=Sums(
-                loss=sums.loss + loss,
-                steps=sums.steps + 1,
-                counts=sums.counts + _counts(logits, masks, batch.valid),
-            ),
-        ), loss
+        (loss, (batch_stats, logits)), grads = jax.value_and_grad(loss_fn, has_aux=True)(before["params"])
+        updates, opt_state = tx.update(grads, state.opt_state, before["params"])
+        if frozen:
+            own, old = encoder_mask(batch_stats), before["batch_stats"]
+            batch_stats = jax.tree.map(
+                lambda own, new, old: jnp.where(own & (state.step < frozen), old, new), own, batch_stats, old
+            )
+        after = {"params": optax.apply_updates(before["params"], updates), "batch_stats": batch_stats}
+        sums = Sums(
+            loss=state.sums.loss + loss,
+            steps=state.sums.steps + 1,
+            counts=state.sums.counts + _counts(logits, masks, batch.valid),
+        )
+        return state.advance(after, opt_state, sums, config.optim.ema_decay), loss
 
     return train_step
 
 
 def make_train_steps(
-    config: Config, tx: optax.GradientTransformation, mesh: Mesh
+    config: Config, tx: optax.GradientTransformation, mesh: Mesh, frozen: int = 0
 ) -> Callable[..., tuple[TrainState, Float[Array, " count"]]]:
     """Compile `(state, source, key, *, count) -> (state, losses)`, which does `count` steps and donates the state.
 
     Args:
-        config, tx: as `make_train_step`.
+        config, tx, frozen: as in `make_train_step`.
         mesh: the devices that a batch is divided among. The state is on each of them.
 
     Returns:
         The function. Its source is `training.batches.Source`, from which each step takes its own batch.
     """
-    train_step, sharding = make_train_step(config, tx), batch_sharding(mesh)
+    train_step, sharding = make_train_step(config, tx, frozen), batch_sharding(mesh)
 
     @functools.partial(
         jax.jit,
@@ -178,7 +185,7 @@ class Trainer:
         self.state = replicate(init_state(config, arrays.size, tx), self.mesh)
         self.key = replicate(jax.random.key(config.seed), self.mesh)
         self.schedule = learning_rate(config.optim, self.steps_per_epoch)
-        self.train_steps = make_train_steps(config, tx, self.mesh)
+        self.train_steps = make_train_steps(config, tx, self.mesh, frozen_steps(config.optim, self.steps_per_epoch))
         self.eval_step = make_eval_step(config, self.mesh)
 
     def start(self, state: TrainState) -> Callable[..., TrainState]:
