@@ -145,6 +145,24 @@ def test_interrupted_within_an_epoch_and_resumed_equals_the_clean_run(
     assert_same_run(workdir, clean)
 
 
+def test_a_moving_average_goes_on_to_the_bit(tiny_data, tmp_path, monkeypatch):
+    more = ["--optim.ema-decay", 0.9, "--optim.weight-decay", 0.1, "--optim.freeze-encoder-epochs", 1.5]
+    whole, stopped = (options(tmp_path / name, tiny_data, *more, epochs=2) for name in ("whole", "stopped"))
+    assert train.main(whole) == 0
+    plain = Interrupts.stopping
+
+    def signalled(interrupts, step):
+        if step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return plain(interrupts, step)
+
+    monkeypatch.setattr(Interrupts, "stopping", signalled)
+    assert train.main(stopped) == 75
+    monkeypatch.undo()
+    assert train.main(stopped) == 0
+    assert_same_run(tmp_path / "stopped", tmp_path / "whole")
+
+
 @pytest.mark.parametrize("most", [1, 3])
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tiny_data, tmp_path, monkeypatch, most):
     """Whichever of the steps done at a time it is."""
