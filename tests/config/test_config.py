@@ -168,8 +168,13 @@ def test_values_that_are_not_finite_are_named(name, value):
 
 
 def test_a_loss_of_nothing_is_refused():
-    with pytest.raises(UserError, match=r"--loss\.dice is 0\.0; it must be at least 0, and above 0 if loss\.bce is 0"):
-        dataclasses.replace(Config(), loss=LossConfig(bce=0.0, dice=0.0)).check()
+    nothing = LossConfig(bce=0.0, dice=0.0)
+    message = "--loss.bce is 0.0; it must be above 0 unless another weight of the loss is: dice"
+    with pytest.raises(UserError, match=re.escape(message)):
+        dataclasses.replace(Config(), loss=nothing).check()
+    for name in nothing.weights:  # any one will do
+        loss = dataclasses.replace(nothing, **{name: 0.5})
+        assert loss.check() is loss
 
 
 @pytest.mark.parametrize(
