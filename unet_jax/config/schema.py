@@ -95,7 +95,23 @@ class LossConfig(Checked):
     dice: Weight = 1.0
     """Weight of the Dice loss, which takes the batch as one image."""
     smoothing: float = 1.0
-    """Added to numerator and denominator of the Dice coefficient."""
+    """Added to numerator and denominator of the Dice, Jaccard and Tversky coefficients."""
+    lovasz: Weight = added(0.0, since="0.2.0")
+    """Weight of the Lovász hinge, which stands for 1 - IoU of each slice; a mean over slices."""
+    slice_dice: Weight = added(0.0, since="0.2.0")
+    """Weight of the Dice loss of each slice; a mean over slices."""
+    jaccard: Weight = added(0.0, since="0.2.0")
+    """Weight of the Jaccard loss, which takes the batch as one image."""
+    tversky: Weight = added(0.0, since="0.2.0")
+    """Weight of the Tversky loss, which takes the batch as one image."""
+    tversky_alpha: float = added(0.3, since="0.2.0")
+    """Price of a false positive in the Tversky loss; with 0.5 and 0.5 it is much like Dice."""
+    tversky_beta: float = added(0.7, since="0.2.0")
+    """Price of a false negative in the Tversky loss."""
+    focal: Weight = added(0.0, since="0.2.0")
+    """Weight of the focal loss, a mean over pixels."""
+    focal_gamma: float = added(2.0, since="0.2.0")
+    """Exponent of the focal loss: the higher, the less a pixel counts that is nearly right; 0 is the cross-entropy."""
 
     @property
     def weights(self) -> dict[str, float]:
@@ -109,6 +125,9 @@ class LossConfig(Checked):
         names = ", ".join(option_name(name) for name in others)
         yield Rule(first, any(self.weights.values()), f"above 0 unless another weight of the loss is: {names}")
         yield Rule("smoothing", self.smoothing > 0, "above 0")
+        yield Rule("tversky_alpha", self.tversky_alpha > 0, "above 0")
+        yield Rule("tversky_beta", self.tversky_beta > 0, "above 0")
+        yield Rule("focal_gamma", self.focal_gamma >= 0, "at least 0")
 
 
 @dataclass(frozen=True)
