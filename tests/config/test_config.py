@@ -38,7 +38,19 @@ ALTERED = Config(
     ),
     preprocess=PreprocessConfig(kind="fixed", scale=255.0),
     augment=AugmentConfig(horizontal_flip=False),
-    loss=LossConfig(bce=0.5, dice=2.0, smoothing=3.0),
+    loss=LossConfig(
+        bce=0.5,
+        dice=2.0,
+        smoothing=3.0,
+        lovasz=0.25,
+        slice_dice=0.75,
+        jaccard=1.25,
+        tversky=1.5,
+        tversky_alpha=0.4,
+        tversky_beta=0.6,
+        focal=1.75,
+        focal_gamma=1.0,
+    ),
     optim=OptimConfig(
         epochs=7,
         learning_rate=0.02,
@@ -88,6 +100,14 @@ def test_preset_original_is_the_notebooks_recipe():
         "loss.bce": 1.0,
         "loss.dice": 1.0,
         "loss.smoothing": 1.0,
+        "loss.lovasz": 0.0,
+        "loss.slice-dice": 0.0,
+        "loss.jaccard": 0.0,
+        "loss.tversky": 0.0,
+        "loss.tversky-alpha": 0.3,
+        "loss.tversky-beta": 0.7,
+        "loss.focal": 0.0,
+        "loss.focal-gamma": 2.0,
         "optim.epochs": 50,
         "optim.learning-rate": 1e-3,
         "optim.schedule": "exponential",
@@ -136,6 +156,14 @@ WRONG = [
     ("loss.bce", -1.0),
     ("loss.dice", -1.0),
     ("loss.smoothing", 0.0),
+    ("loss.lovasz", -1.0),
+    ("loss.slice-dice", -1.0),
+    ("loss.jaccard", -1.0),
+    ("loss.tversky", -1.0),
+    ("loss.tversky-alpha", 0.0),
+    ("loss.tversky-beta", 0.0),
+    ("loss.focal", -1.0),
+    ("loss.focal-gamma", -1.0),
     ("optim.epochs", 0),
     ("optim.learning-rate", 0.0),
     ("optim.final-learning-rate", 0.0),
@@ -181,8 +209,13 @@ def test_values_that_are_not_finite_are_named(name, value):
 
 
 def test_a_loss_of_nothing_is_refused():
-    with pytest.raises(UserError, match=r"--loss\.dice is 0\.0; it must be at least 0, and above 0 if loss\.bce is 0"):
-        dataclasses.replace(Config(), loss=LossConfig(bce=0.0, dice=0.0)).check()
+    nothing = LossConfig(bce=0.0, dice=0.0)
+    message = "--loss.bce is 0.0; it must be above 0 unless another weight of the loss is: dice, lovasz, slice-dice, "
+    with pytest.raises(UserError, match=re.escape(message)):
+        dataclasses.replace(Config(), loss=nothing).check()
+    for name in nothing.weights:  # any one will do
+        loss = dataclasses.replace(nothing, **{name: 0.5})
+        assert loss.check() is loss
 
 
 @pytest.mark.parametrize(
@@ -197,6 +230,7 @@ def test_a_loss_of_nothing_is_refused():
         ("model.dropout", 0.0),
         ("loss.bce", 0.0),
         ("loss.dice", 0.0),
+        ("loss.focal-gamma", 0.0),
         ("optim.epochs", 1),
         ("optim.warmup-epochs", 49.5),
         ("loader.batch-size", 1),
@@ -329,8 +363,8 @@ def test_missing_and_unknown_names_are_named(name, value):
 
 
 def test_a_configuration_of_an_earlier_version_can_be_read():
-    for name in ("model.precision", "model.remat", "split.folds"):
-        assert from_json(stored(name, ...), "c.json") == changed(name, flatten(Config())[name])
+    for name in ("model.precision", "model.remat", "split.folds", "loss.lovasz", "loss.tversky_alpha"):
+        assert from_json(stored(name, ...), "c.json") == Config()
 
 
 def test_folds_are_counted_by_their_kind():

@@ -1,10 +1,10 @@
 """Every default of the program, as frozen dataclasses."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, fields
+from typing import Annotated, Literal
 
-from unet_jax.config.checks import Checked, Rule, added
+from unet_jax.config.checks import Checked, Rule, added, option_name
 from unet_jax.config.errors import UserError
 
 TUMORS = ("meningioma", "glioma", "pituitary")
@@ -83,22 +83,51 @@ class AugmentConfig(Checked):
     """Mirror left and right with probability one half."""
 
 
+Weight = Annotated[float, "weight of a loss term"]
+
+
 @dataclass(frozen=True)
 class LossConfig(Checked):
-    """bce * binary cross-entropy + dice * Dice loss."""
+    """A sum of loss terms, each times its weight. What has weight 0 is not computed."""
 
-    bce: float = 1.0
-    """Weight of the cross-entropy, a mean over pixels."""
-    dice: float = 1.0
+    bce: Weight = 1.0
+    """Weight of the binary cross-entropy, a mean over pixels."""
+    dice: Weight = 1.0
     """Weight of the Dice loss, which takes the batch as one image."""
     smoothing: float = 1.0
-    """Added to numerator and denominator of the Dice coefficient."""
+    """Added to numerator and denominator of the Dice, Jaccard and Tversky coefficients."""
+    lovasz: Weight = added(0.0, since="0.2.0")
+    """Weight of the Lovász hinge, which stands for 1 - IoU of each slice; a mean over slices."""
+    slice_dice: Weight = added(0.0, since="0.2.0")
+    """Weight of the Dice loss of each slice; a mean over slices."""
+    jaccard: Weight = added(0.0, since="0.2.0")
+    """Weight of the Jaccard loss, which takes the batch as one image."""
+    tversky: Weight = added(0.0, since="0.2.0")
+    """Weight of the Tversky loss, which takes the batch as one image."""
+    tversky_alpha: float = added(0.3, since="0.2.0")
+    """Price of a false positive in the Tversky loss; with 0.5 and 0.5 it is much like Dice."""
+    tversky_beta: float = added(0.7, since="0.2.0")
+    """Price of a false negative in the Tversky loss."""
+    focal: Weight = added(0.0, since="0.2.0")
+    """Weight of the focal loss, a mean over pixels."""
+    focal_gamma: float = added(2.0, since="0.2.0")
+    """Exponent of the focal loss: the higher, the less a pixel counts that is nearly right; 0 is the cross-entropy."""
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weight of each term, zero included, by the name of its field."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.type is Weight}
 
     def rules(self) -> Iterable[Rule]:
-        yield Rule("bce", self.bce >= 0, "at least 0")
-        something = self.bce + self.dice > 0
-        yield Rule("dice", self.dice >= 0 and something, "at least 0, and above 0 if loss.bce is 0")
+        for name, weight in self.weights.items():
+            yield Rule(name, weight >= 0, "at least 0")
+        first, *others = self.weights
+        names = ", ".join(option_name(name) for name in others)
+        yield Rule(first, any(self.weights.values()), f"above 0 unless another weight of the loss is: {names}")
         yield Rule("smoothing", self.smoothing > 0, "above 0")
+        yield Rule("tversky_alpha", self.tversky_alpha > 0, "above 0")
+        yield Rule("tversky_beta", self.tversky_beta > 0, "above 0")
+        yield Rule("focal_gamma", self.focal_gamma >= 0, "at least 0")
 
 
 @dataclass(frozen=True)

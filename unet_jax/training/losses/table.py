@@ -10,11 +10,24 @@ from jaxtyping import Array, Float
 from unet_jax.config import LossConfig
 from unet_jax.training.losses.bce import BCE
 from unet_jax.training.losses.dice import DICE
+from unet_jax.training.losses.focal import FOCAL
+from unet_jax.training.losses.jaccard import JACCARD
+from unet_jax.training.losses.lovasz import LOVASZ
+from unet_jax.training.losses.slice_dice import SLICE_DICE
 from unet_jax.training.losses.term import Term
+from unet_jax.training.losses.tversky import TVERSKY
 
 T = TypeVar("T")
 
-TERMS: dict[str, Term] = {"dice": DICE, "bce": BCE}
+TERMS: dict[str, Term] = {
+    "dice": DICE,
+    "bce": BCE,
+    "lovasz": LOVASZ,
+    "slice_dice": SLICE_DICE,
+    "jaccard": JACCARD,
+    "tversky": TVERSKY,
+    "focal": FOCAL,
+}
 """Terms by the field of LossConfig that weights them. A new one is a file, a row here and a field there."""
 
 

@@ -3,6 +3,10 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from jaxtyping import Array, Float
+
+from unet_jax.config import LossConfig
+
 
 class Term(NamedTuple):
     """One term of the loss.
@@ -17,3 +21,17 @@ class Term(NamedTuple):
     which those of two batches are added leaf by leaf."""
     value: Callable[..., Any]
     """`(sums, config) -> loss`, a scalar, the lower the better."""
+
+
+class Mean(NamedTuple):
+    """Sums of a mean: over slices, or over pixels."""
+
+    total: Any
+    """Sum of the values, float32."""
+    count: Any
+    """Number of values, float32."""
+
+
+def mean(sums: Mean, config: LossConfig) -> Float[Array, ""]:
+    """Divide the sum of the values by their number: the `value` of a term that is a mean."""
+    return sums.total / sums.count
