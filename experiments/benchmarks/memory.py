@@ -59,6 +59,7 @@ def step_bytes(config: Config, batch: int) -> int:
             p1=jnp.zeros(batch),
             p99=jnp.ones(batch),
             valid=jnp.ones(batch, bool),
+            midline=jnp.zeros(batch),
         )
     )
     step = jitted_step(config, tx)

@@ -58,6 +58,7 @@ class Side:
                 p1=np.zeros(case.batch, np.float32),
                 p99=(SCALE * ones).astype(np.float32),
                 valid=ones.astype(bool),
+                midline=np.zeros(case.batch, np.float32),
             )
         )
         return weights

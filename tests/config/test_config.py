@@ -37,7 +37,7 @@ ALTERED = Config(
         width=3, levels=2, classes=3, norm="none", norm_momentum=0.25, dropout=0.5, precision="bfloat16", remat=True
     ),
     preprocess=PreprocessConfig(kind="fixed", scale=255.0),
-    augment=AugmentConfig(horizontal_flip=False),
+    augment=AugmentConfig(horizontal_flip=False, healthy=0.25),
     loss=LossConfig(
         bce=0.5,
         dice=2.0,
@@ -97,6 +97,7 @@ def test_preset_original_is_the_notebooks_recipe():
         "preprocess.kind": "percentile",
         "preprocess.scale": 12728.0,
         "augment.horizontal-flip": True,
+        "augment.healthy": 0.0,
         "loss.bce": 1.0,
         "loss.dice": 1.0,
         "loss.smoothing": 1.0,
@@ -153,6 +154,8 @@ WRONG = [
     ("model.dropout", -0.1),
     ("model.dropout", 1.0),
     ("preprocess.scale", 0.0),
+    ("augment.healthy", -0.1),
+    ("augment.healthy", 1.1),
     ("loss.bce", -1.0),
     ("loss.dice", -1.0),
     ("loss.smoothing", 0.0),

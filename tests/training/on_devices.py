@@ -81,7 +81,8 @@ def unequal_batch() -> Batch:
     rng = np.random.default_rng(0)
     images = (rng.integers(0, 200, (4, 8, 8)) * np.arange(1, 5).reshape(4, 1, 1)).astype(np.int16)
     low, high = np.zeros(4, np.float32), np.full(4, 800, np.float32)
-    return Batch(images, (images > 300).astype(np.uint8), np.ones(4, np.int32), low, high, np.ones(4, bool))
+    masks, labels = (images > 300).astype(np.uint8), np.ones(4, np.int32)
+    return Batch(images, masks, labels, low, high, np.ones(4, bool), np.zeros(4, np.float32))
 
 
 def main() -> None:

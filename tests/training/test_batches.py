@@ -145,11 +145,19 @@ def test_slices_are_raw_and_on_the_mesh(arrays, pipeline):
         ("p1", "float32", slices),
         ("p99", "float32", slices),
         ("valid", "bool", slices),
+        ("midline", "float32", slices),
     ]
     assert source.rows.dtype == source.first.dtype == np.int32
     for x in jax.tree.leaves(source):
         assert isinstance(x, jax.Array) and x.sharding.mesh == data_mesh(1)[0]
     assert source.slices.valid.all()
+
+
+def test_midlines_come_with_their_slices(arrays, pipeline):
+    midlines = np.arange(1, 8, dtype=np.float32) / 2
+    order = Order(np.arange(7), 3, seed=2)
+    batches = unpacked(feed(arrays, order, 0, 4, pipeline, data_mesh(1)[0], 1, midlines), 0)
+    assert [batch.midline.tolist() for batch in batches] == [((order(step) + 1) / 2).tolist() for step in range(4)]
 
 
 def test_pieces_end_with_the_epoch_and_keep_their_shapes(arrays, pipeline, monkeypatch):
@@ -204,7 +212,7 @@ def test_a_piece_on_the_device_is_prefetched(arrays, monkeypatch):
 
     made = []
 
-    def streamed(arrays, order, start, stop, mesh, portion):
+    def streamed(arrays, order, start, stop, mesh, portion, midlines):
         for step in range(start, stop):
             made.append(step)
             yield Source(gather(arrays, order(step)), np.int32([0]), np.int32(step)), 1

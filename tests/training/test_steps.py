@@ -26,7 +26,9 @@ def a_batch(n=4, size=8, seed=0):
     masks[:, 2:5, 1:4] = 1
     images = (rng.integers(0, 200, masks.shape) + 600 * masks.astype(int)).astype(np.int16)
     p1, p99 = np.zeros(n, np.float32), np.full(n, 800, np.float32)
-    return jax.device_put(Batch(images, masks, np.ones(n, np.int32), p1, p99, np.ones(n, bool)))
+    return jax.device_put(
+        Batch(images, masks, np.ones(n, np.int32), p1, p99, np.ones(n, bool), np.zeros(n, np.float32))
+    )
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,12 @@ class AugmentConfig(Checked):
 
     horizontal_flip: bool = True
     """Mirror left and right with probability one half."""
+    healthy: float = added(0.0, since="0.2.0")
+    """Part of the slices with the tumour in one half of a symmetric head that are trained on without it: the other
+    half's mirror image takes its place."""
+
+    def rules(self) -> Iterable[Rule]:
+        yield Rule("healthy", 0 <= self.healthy <= 1, "0 to 1")
 
 
 Weight = Annotated[float, "weight of a loss term"]

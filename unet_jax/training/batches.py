@@ -32,6 +32,8 @@ class Batch(NamedTuple):
     p99: Float32[AnyArray, " b"]
     valid: Bool[AnyArray, " b"]
     """False for the padding of an evaluation's last batch."""
+    midline: Float32[AnyArray, " b"]
+    """Midline of a slice with a healthy half, as `data.symmetry.midline` gives it; 0 for none, or none looked for."""
 
 
 class Source(NamedTuple):
@@ -96,7 +98,14 @@ def choose_pipeline(loader: LoaderConfig) -> tuple[str, str | None]:
 
 
 def feed(
-    arrays: Arrays, order: Order, start: int, stop: int, pipeline: str, mesh: Mesh, portion: int
+    arrays: Arrays,
+    order: Order,
+    start: int,
+    stop: int,
+    pipeline: str,
+    mesh: Mesh,
+    portion: int,
+    midlines: Float32[np.ndarray, " n"] | None = None,
 ) -> Iterator[tuple[Source, int]]:
     """Give what steps `start` to `stop - 1` train on, prefetched, in chunks that never reach over an epoch's end.
 
@@ -106,12 +115,13 @@ def feed(
         pipeline: `tfdata` or `device`; both give the same batches.
         mesh: the devices, along the axis `data`; a batch is divided among them.
         portion: how many steps are done at a time. A chunk is a multiple of it, but for the last of an epoch.
+        midlines: `Batch.midline` of every row of the arrays; None for zeros.
 
     Yields:
         A source, and the number of steps it is for.
     """
     make = _device_chunks if pipeline == "device" else _tfdata_chunks
-    chunks = make(arrays, order, start, stop, mesh, portion)
+    chunks = make(arrays, order, start, stop, mesh, portion, midlines)
     ahead = next(chunks, None)
     while ahead is not None:
         # The copy of the next one to the device is started before this one is handed out.
@@ -120,13 +130,21 @@ def feed(
         ahead = following
 
 
-def gather_steps(arrays: Arrays, order: Order, first: int, count: int, size: int, part: slice = slice(None)) -> Batch:
+def gather_steps(
+    arrays: Arrays,
+    order: Order,
+    first: int,
+    count: int,
+    size: int,
+    part: slice = slice(None),
+    midlines: Float32[np.ndarray, " n"] | None = None,
+) -> Batch:
     """Gather the batches of `count` steps from `first` on, along a new first axis of length `size`.
 
     What is left of that axis is filled with the last batch. Of each batch `part` is taken.
     """
     rows = np.stack([order(first + min(i, count - 1))[part] for i in range(size)])
-    return Batch(*(x.reshape(*rows.shape, *x.shape[1:]) for x in gather(arrays, rows.ravel())))
+    return Batch(*(x.reshape(*rows.shape, *x.shape[1:]) for x in gather(arrays, rows.ravel(), midlines)))
 
 
 def eval_batches(arrays: Arrays, rows: Int64[np.ndarray, " n"], batch_size: int, mesh: Mesh) -> Iterator[Batch]:
@@ -147,24 +165,31 @@ def eval_batches(arrays: Arrays, rows: Int64[np.ndarray, " n"], batch_size: int,
         yield device_put(batch._replace(valid=(np.arange(padded) < len(part))[own]), batch_sharding(mesh))
 
 
-def gather(arrays: Arrays, rows: Int64[np.ndarray, " b"]) -> Batch:
-    """Read rows from disk."""
+def gather(arrays: Arrays, rows: Int64[np.ndarray, " b"], midlines: Float32[np.ndarray, " n"] | None = None) -> Batch:
+    """Read rows from disk; `midlines` as in `feed`."""
     columns = (arrays.images, arrays.masks, arrays.labels, arrays.p1, arrays.p99)
-    return Batch(*(column[rows] for column in columns), valid=np.ones(len(rows), bool))
+    midline = np.zeros(len(rows), np.float32) if midlines is None else midlines[rows]
+    return Batch(*(column[rows] for column in columns), valid=np.ones(len(rows), bool), midline=midline)
 
 
 def _tfdata_chunks(
-    arrays: Arrays, order: Order, start: int, stop: int, mesh: Mesh, portion: int
+    arrays: Arrays,
+    order: Order,
+    start: int,
+    stop: int,
+    mesh: Mesh,
+    portion: int,
+    midlines: Float32[np.ndarray, " n"] | None,
 ) -> Iterator[tuple[Source, int]]:
     tf = import_tensorflow()
-    dtypes = (tf.int16, tf.uint8, tf.int32, tf.float32, tf.float32, tf.bool)
+    dtypes = (tf.int16, tf.uint8, tf.int32, tf.float32, tf.float32, tf.bool, tf.float32)
     size = _chunk_size(order.batch_size * arrays.size**2 * 3, portion, order.steps_per_epoch)
     chunks = list(_chunks(order.steps_per_epoch, start, stop, size))
     own = process_slice(order.batch_size)
 
     def load(first, count):
         def read(first, count):
-            return tuple(gather_steps(arrays, order, int(first), int(count), size, own))
+            return tuple(gather_steps(arrays, order, int(first), int(count), size, own, midlines))
 
         return tf.numpy_function(read, [first, count], dtypes)
 
@@ -182,12 +207,19 @@ def _tfdata_chunks(
 
 
 def _device_chunks(
-    arrays: Arrays, order: Order, start: int, stop: int, mesh: Mesh, portion: int
+    arrays: Arrays,
+    order: Order,
+    start: int,
+    stop: int,
+    mesh: Mesh,
+    portion: int,
+    midlines: Float32[np.ndarray, " n"] | None,
 ) -> Iterator[tuple[Source, int]]:
     on_all, by_slice, own = replicated(mesh), batch_sharding(mesh, axis=1), process_slice(order.batch_size)
     images, masks = np.asarray(arrays.images), np.asarray(arrays.masks)
     valid = np.ones(len(arrays), bool)
-    held = device_put(Batch(images, masks, arrays.labels, arrays.p1, arrays.p99, valid), on_all)
+    midlines = np.zeros(len(arrays), np.float32) if midlines is None else midlines
+    held = device_put(Batch(images, masks, arrays.labels, arrays.p1, arrays.p99, valid, midlines), on_all)
     length = order.steps_per_epoch
     for first, count in _chunks(length, start, stop, length):
         begin = first - first % length  # the rows of the whole epoch, so that their shape is always the same

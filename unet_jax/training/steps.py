@@ -15,12 +15,14 @@ from jaxtyping import Array, Float, Int64, Shaped
 
 from unet_jax.config import Config
 from unet_jax.data.converted.arrays import Arrays
+from unet_jax.data.symmetry import midlines
 from unet_jax.models.compiler import compiler_options
 from unet_jax.models.heads import tumor_logits
 from unet_jax.models.network import UNet
 from unet_jax.models.preprocess import preprocess
 from unet_jax.scoring.metrics import Counts, apply_threshold
 from unet_jax.training.augment import augment_geometry, augment_intensity
+from unet_jax.training.augment.healthy import healthy
 from unet_jax.training.batches import Order, choose_pipeline, eval_batches, feed
 from unet_jax.training.counts import count
 from unet_jax.training.loop import OnLosses, Stopping, compile_steps, run_steps, steps_per_dispatch
@@ -48,6 +50,23 @@ def class_targets(masks: Shaped[Array, "b h w"], labels: Shaped[Array, " b"], cl
     return target * own[:, None, None, :]
 
 
+def train_input(key: Array, batch: Any, config: Config) -> tuple[Float[Array, "b h w 1"], Shaped[Array, "b h w"]]:
+    """Make what the network is trained on: a `training.batches.Batch` normalised, then augmented.
+
+    Args:
+        key: for augmentation.
+        batch: with masks of 0 or 1.
+        config: of the run.
+
+    Returns:
+        The network's input, 0 to 1, and the masks in their own type.
+    """
+    x = preprocess(batch.images, batch.p1, batch.p99, config.preprocess)
+    x, masks = healthy(key, x, batch.masks, batch.midline, config.augment)  # before a slice and its midline part
+    images, masks = augment_geometry(key, x[..., 0], masks, config.augment)
+    return augment_intensity(key, images[..., None], config.augment), masks
+
+
 def make_train_step(
     config: Config, tx: optax.GradientTransformation, frozen: int = 0
 ) -> Callable[..., tuple[TrainState, Array]]:
@@ -63,9 +82,7 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: Any, key: Array) -> tuple[TrainState, Array]:
         augment_key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step))
-        images, masks = augment_geometry(augment_key, batch.images, batch.masks, config.augment)
-        x = preprocess(images, batch.p1, batch.p99, config.preprocess)
-        x = augment_intensity(augment_key, x, config.augment)
+        x, masks = train_input(augment_key, batch, config)
         target = class_targets(masks, batch.labels, config.model.classes)
         valid = batch.valid.astype(jnp.float32)
         before = state.variables
@@ -179,8 +196,12 @@ class Trainer:
         self.order = Order(train_rows, config.loader.batch_size, config.seed)
         self.steps_per_epoch = self.order.steps_per_epoch
         self.mesh, devices_left_out = data_mesh(self.order.batch_size)
-        # What a person should see: lines about what is done otherwise than asked for.
-        self.notes = [note for note in (without_tensorflow, devices_left_out) if note]
+        self.midlines, halves = None, None
+        if config.augment.healthy:
+            self.midlines = midlines(arrays, train_rows)
+            halves = f"{np.count_nonzero(self.midlines)} of {len(train_rows)} training slices have a healthy half."
+        # What a person should see: lines about what is done otherwise than asked for, or only to some slices.
+        self.notes = [note for note in (without_tensorflow, devices_left_out, halves) if note]
         tx = make_optimizer(config.optim, self.steps_per_epoch)
         self.state = replicate(init_state(config, arrays.size, tx), self.mesh)
         self.key = replicate(jax.random.key(config.seed), self.mesh)
@@ -197,7 +218,7 @@ class Trainer:
         """
         start, length, most = int(state.step), self.steps_per_epoch, steps_per_dispatch()
         end = self.config.optim.epochs * length
-        chunks = feed(self.arrays, self.order, start, end, self.pipeline, self.mesh, most)
+        chunks = feed(self.arrays, self.order, start, end, self.pipeline, self.mesh, most, self.midlines)
         first = next(chunks)
         chunks = itertools.chain([first], chunks)
         compiled = compile_steps(self.train_steps, state, first[0], self.key, start, length, most)
