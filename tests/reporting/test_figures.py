@@ -15,9 +15,9 @@ from unet_jax.reporting.figures import (
     reliability_figure,
     svg,
     threshold_figure,
-    threshold_png,
+    write_png,
 )
-from unet_jax.reporting.gallery import GalleryRow, gallery_png
+from unet_jax.reporting.gallery import GalleryRow, gallery_figure
 
 BLUE, VERMILLION, SKY, ORANGE = "#0072b2", "#d55e00", "#56b4e9", "#e69f00"
 BINS = [
@@ -159,11 +159,11 @@ def size(path):
 
 def draw_all(folder):
     history_png(records([0.2, 0.5, 0.4]), folder / "history.png")
-    threshold_png([0.25, 0.5, 0.75], [0.4, 0.625, 0.5], 0.5, folder / "threshold.png")
+    write_png(threshold_figure([0.25, 0.5, 0.75], [0.4, 0.625, 0.5], 0.5), folder / "threshold.png", dpi=120)
     ys, xs = np.mgrid[:64, :64]
     disc = (ys - 20) ** 2 + (xs - 30) ** 2 <= 36
     row = GalleryRow(ys * xs, disc, np.roll(disc, 4, axis=(0, 1)), "glioma", slice=12, dice=0.5)
-    gallery_png([row], folder / "gallery.png")
+    write_png(gallery_figure([row]), folder / "gallery.png", dpi=100)
     return {p.name: p.read_bytes() for p in sorted(folder.iterdir())}
 
 
