@@ -16,21 +16,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     start = cli.starting_config(argv, lambda workdir: workdir / "config.json")
 
-    def options(
+    def command(
         workdir: Path,
         distributed: DistributedConfig = DistributedConfig(),  # noqa: B008  frozen
         config: Annotated[Config, tyro.conf.arg(name="")] = start,
-    ) -> tuple[Path, DistributedConfig, Config]:
+    ) -> int:
         """Train a U-Net, or go on where the run in the workdir stopped.
 
         Args:
             workdir: Folder of the run: configuration, split, checkpoints, metrics, pictures. A run in it is resumed.
             config: All that decides the outcome.
         """
-        return workdir, distributed, config
+        return _train(workdir, distributed.check(), config.check())
 
-    workdir, distributed, config = cli.parse(options, "train", argv)
-    return _train(workdir, distributed.check(), config.check())
+    return cli.parse(command, "train", argv)
 
 
 def _train(path: Path, distributed: DistributedConfig, config: Config) -> int:

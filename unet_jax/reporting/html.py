@@ -84,12 +84,22 @@ def write_report(
         ValueError: the pictures' slices are not those of the rows.
     """
     page = resources.files("unet_jax.reporting") / "page"
+    curve = None
+    if thresholds:
+        curve = threshold_figure([float(t) for t in thresholds], list(thresholds.values()), summary["threshold"])
+    plots = {
+        "history": _embedded(history_figure(records)) if records else None,
+        # Three stand side by side: drawn smaller, their letters are as large as the others'.
+        "threshold": _embedded(curve, size=(5.6, 4.2)) if curve else None,
+        "reliability": _embedded(reliability_figure(calibration), size=(5.6, 4.2)),
+        "dice": _embedded(dice_figure(rows), size=(5.6, 4.2)),
+    }
     template = _templates().get_template("report.html")
     content = template.stream(
         title=title,
         summary=summary,
         resolutions=_RESOLUTIONS,
-        plots=_plots(summary, rows, records, thresholds, calibration),
+        plots=plots,
         n_epochs=len(records),
         calibration=calibration,
         threshold_cost=threshold_cost,
@@ -128,26 +138,6 @@ def _templates() -> Environment:
 def _digest(text: str) -> str:
     """Name a script or style in a content-security policy."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
-
-
-def _plots(
-    summary: Mapping[str, Any],
-    rows: Sequence[Mapping[str, Any]],
-    records: Sequence[dict[str, Any]],
-    thresholds: Mapping[str, float] | None,
-    calibration: Mapping[str, Any],
-) -> dict[str, dict[str, Any] | None]:
-    """Draw the plots; None for one that there is nothing of."""
-    curve = None
-    if thresholds:
-        curve = threshold_figure([float(t) for t in thresholds], list(thresholds.values()), summary["threshold"])
-    return {
-        "history": _embedded(history_figure(records)) if records else None,
-        # Three stand side by side: drawn smaller, their letters are as large as the others'.
-        "threshold": _embedded(curve, size=(5.6, 4.2)) if curve else None,
-        "reliability": _embedded(reliability_figure(calibration), size=(5.6, 4.2)),
-        "dice": _embedded(dice_figure(rows), size=(5.6, 4.2)),
-    }
 
 
 def _embedded(figure: Figure, size: tuple[float, float] | None = None) -> dict[str, Any]:

@@ -13,7 +13,8 @@ import pytest
 
 from unet_jax.config import UserError
 from unet_jax.data.raw import find_slices
-from unet_jax.imaging.formats.mat import FIELDS, SliceError, read_folds, read_image, read_slice
+from unet_jax.imaging.formats.mat import FIELDS, SliceError, read_folds, read_slice
+from unet_jax.imaging.read import read_image
 
 SHARED = Path(__file__).parents[4] / "shared"
 
@@ -212,7 +213,7 @@ def test_what_is_no_file_and_what_is_no_slice(tmp_path, write_slice):
             read_slice(write_slice(tmp_path / name))
 
 
-def test_read_image_needs_the_image_alone(tmp_path, write_slice):
+def test_an_image_is_read_alone(tmp_path, write_slice):
     image = np.arange(16 * 17, dtype=np.int16).reshape(16, 17)
     absent = dict.fromkeys(("tumorMask", "label", "PID", "tumorBorder"))
     np.testing.assert_array_equal(read_image(write_slice(tmp_path / "scan.mat", image=image, **absent)), image)
@@ -231,7 +232,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from unet_jax.imaging.formats.mat import read_image
+from unet_jax.imaging.read import read_image
 
 def right(path):
     return (read_image(path) == int(path.stem)).all()

@@ -114,14 +114,9 @@ def read_slice(path: Path | str) -> RawSlice:
 
 
 def open_slices(path: Path, reading: Reading) -> Slices:
-    """Read the image alone, as `read_image` does."""
-    return Slices(read_image(path))
-
-
-def read_image(path: Path | str) -> Int16[np.ndarray, "h w"]:
     """Read and check the image alone, of a file of any name that may lack all the rest; errors as `read_slice`."""
-    with _opened(Path(path), "cjdata") as group:
-        return _int16(_read(_field(group, "image"), "image").T)
+    with _opened(path, "cjdata") as group:
+        return Slices(_int16(_read(_field(group, "image"), "image").T))
 
 
 def read_patient(path: Path | str) -> tuple[int, str]:
