@@ -29,6 +29,6 @@ def make_summary(n, **changes):
     summary = {"split": "test", "n_slices": n, "n_patients": (n + 1) // 2, "threshold": 0.25, "thresholds": [0.25]}
     summary |= {"mask_rule": "area", "distance_unit": "px", "spacing_mm": None, "nsd_tolerance": 2.0, "tta": False}
     summary |= {"postprocess": None, "empty_rule": "Two empty are one.", "network": part(), "native": part()}
-    summary |= {"bootstrap": {"resamples": 1000, "seed": 0, "unit": "patient"}}
+    summary |= {"bootstrap": {"resamples": 1000, "seed": 0, "unit": "patient"}, "threshold_cost": None}
     found = {"tumors": 1234, "found": 0.875, "found_half": 0.625, "false_components_per_slice": 0.4375}
     return summary | {"detection": found} | changes

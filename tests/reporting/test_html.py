@@ -61,7 +61,7 @@ def make_records(n):
 PLOTS = {
     "records": make_records(3),
     "thresholds": {"0.25": 0.5, "0.50": 0.4},
-    "threshold_cost": COST,
+    "summary": make_summary(4, threshold_cost=COST),
 }
 
 
@@ -75,7 +75,6 @@ def write(path, n=4, **changes):
         "records": [],
         "thresholds": None,
         "calibration": CALIBRATION,
-        "threshold_cost": None,
         "pictures": make_pictures(rows),
     }
     write_report(path, **(values | changes))
@@ -212,11 +211,11 @@ def test_plots_of_nothing_are_left_out(tmp_path):
     *plots, _ = [e[1]["alt"] for e in page.all("img")]  # the last one is the bar of colours
     reliability = "Fraction of tumour over predicted probability; ECE 0.012"
     assert plots == [reliability, "Native Dice of the slices of each tumour type"]
-    page = Page(write(tmp_path / "r.html", threshold_cost=COST))
+    page = Page(write(tmp_path / "r.html", summary=make_summary(4, threshold_cost=COST)))
     assert "without a look at it costs 0.030" in page.words("section", id="plots")
     # A threshold that was not compared costs nothing that is known.
     cost = COST | {"chosen": 0.33, "micro_iou": None, "cost": None}
-    page = Page(write(tmp_path / "r.html", threshold_cost=cost))
+    page = Page(write(tmp_path / "r.html", summary=make_summary(4, threshold_cost=cost)))
     words = "Threshold 0.33 is none of those compared; of them the best for this split would be 0.35 with 0.640."
     assert words in page.words("section", id="plots")
 

@@ -75,7 +75,6 @@ def report(tmp_path_factory):
         records=[],
         thresholds=None,
         calibration=CALIBRATION,
-        threshold_cost=None,
         pictures=make_pictures(),
     )
     return path.as_uri()

@@ -165,7 +165,6 @@ def write_evaluation(
         records=records,
         thresholds=curve,
         calibration=calibration,
-        threshold_cost=summary["threshold_cost"],
         pictures=(_picture(scored, row["slice"]) for row in rows),
     )
     return summary

@@ -202,17 +202,14 @@ def count_slices(out: Path, names: Sequence[str]) -> tuple[str, list[UserError]]
     """
     from unet_jax.imaging.formats.mat import SliceError, read_patient
 
-    labels: Counter[int] = Counter()
-    patients: set[str] = set()
+    read: list[tuple[int, str]] = []
     unreadable: list[UserError] = []
     slices = [name for name in names if name.startswith("data/")]
     for name in track(slices, len(slices), "count"):
         try:
-            label, pid = read_patient(out / name)
+            read.append(read_patient(out / name))
         except SliceError as e:
             unreadable.append(e)
-            continue
-        labels[label] += 1
-        patients.add(pid)
+    labels, patients = Counter(label for label, _ in read), {pid for _, pid in read}
     tumors = ", ".join(f"{labels[label]} {name}" for label, name in enumerate(TUMORS, 1))
-    return f"{labels.total()} slices of {len(patients)} patients ({tumors})", unreadable
+    return f"{len(read)} slices of {len(patients)} patients ({tumors})", unreadable

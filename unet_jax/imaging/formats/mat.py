@@ -39,10 +39,10 @@ their chunks beside them."""
 MAX_CHUNK_BYTES = MAX_SIDE * MAX_SIDE * 8
 """Largest chunk, in bytes: it is decompressed whole, so its size is a claim on memory like the dataset's own."""
 
-UNREADABLE, MISSING_FIELD, WRONG_FIELD = "unreadable-file", "missing-field", "wrong-field"
-NOT_FINITE, NOT_INT16, LABEL = "not-finite", "not-int16", "label"
-MASK_VALUES, MASK_SHAPE = "mask-values", "mask-shape"
-"""Names of what can be wrong with a file; `data.check.rules` explains them."""
+UNREADABLE, MISSING_FIELD, WRONG_FIELD = "UNREADABLE_FILE", "MISSING_FIELD", "WRONG_FIELD"
+NOT_FINITE, NOT_INT16, LABEL = "NOT_FINITE", "NOT_INT16", "LABEL"
+MASK_VALUES, MASK_SHAPE = "MASK_VALUES", "MASK_SHAPE"
+"""Names of what can be wrong with a file: those of `data.check.rules.Rule`, which explains them."""
 
 _NAME = re.compile(r"([0-9]{1,9})\.mat")
 _RAISED = (OSError, RuntimeError, LookupError, ValueError, TypeError, ArithmeticError, MemoryError)
