@@ -10,6 +10,7 @@ from typing import NamedTuple
 import pytest
 
 import unet_jax
+from tests.helpers.commands import loaded_by, loaded_by_help
 
 ROOT = Path(unet_jax.__file__).parent
 PATHS = {
@@ -237,22 +238,10 @@ def test_tensorflow_is_imported_inside_a_function():
         assert module == TFDS_BUILDER or all(i.module != TFDS_BUILDER or not i.at_top for i in found), module
 
 
-def loaded_by(code: str, *argv: str) -> tuple[int, set[str]]:
-    """Exit code of a process that runs `code`, and the top-level modules it has loaded by its end."""
-    guarded = f"import sys\ncode = 0\ntry:\n    {code}\nexcept SystemExit as left:\n    code = left.code\n"
-    whole = f"{guarded}print('\\n' + ' '.join({{name.split('.')[0] for name in sys.modules}}))\nsys.exit(code)\n"
-    done = subprocess.run([sys.executable, "-c", whole, *argv], capture_output=True, text=True, timeout=120)
-    assert done.stdout, done.stderr
-    return done.returncode, set(done.stdout.splitlines()[-1].split())
-
-
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_is_quick(command):
-    run = (
-        f"import runpy; sys.argv = ['{command}', '--help']; runpy.run_module('unet_jax.{command}', run_name='__main__')"
-    )
-    code, loaded = loaded_by(run)
-    assert code == 0 and {"unet_jax", "tyro"} <= loaded
+    _, loaded = loaded_by_help(f"unet_jax.{command}")
+    assert {"unet_jax", "tyro"} <= loaded
     assert loaded & set(HEAVY) == set()
 
 
@@ -260,8 +249,8 @@ def test_data_scores_and_plots_are_there_without_jax():
     # Conversion starts processes from these, and a process must not be forked or burdened with a loaded jax.
     rooms = ("config", "shared", "scoring", "imaging", "reporting", "data")
     modules = [m for m in PATHS if part(m) in rooms and m != TFDS_BUILDER]
-    code, loaded = loaded_by(f"import {', '.join(modules)}")
-    assert code == 0 and {"numpy", "h5py", "matplotlib"} <= loaded
+    _, loaded = loaded_by(f"import {', '.join(modules)}")
+    assert {"numpy", "h5py", "matplotlib"} <= loaded
     assert loaded & {"jax", "flax", "tensorflow", "tensorflow_datasets"} == set()
 
 

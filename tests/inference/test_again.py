@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.helpers import prediction
+from tests.helpers.folders import contents
 from unet_jax.config import UserError
 from unet_jax.imaging.read import read_image
 
@@ -32,24 +33,20 @@ def seen(fake, monkeypatch):
     return numbers
 
 
-def everything(folder):
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-
 class TestSkipExisting:
     def test_nothing_there_is_nothing_skipped_and_all_there_is_all_skipped(self, six, seen, capsys):
         assert six.run("--skip-existing") == 0
         assert seen == [0, 1, 2, 3, 4, 5]
         assert "6 of 6 images predicted, 0 files skipped as done before, 5 with tumour" in capsys.readouterr().out
-        before = everything(six.out)
+        before = contents(six.out)
         seen.clear()
         assert six.run("--skip-existing") == 0
-        assert seen == [] and everything(six.out) == before
+        assert seen == [] and contents(six.out) == before
         assert "6 of 6 images predicted, 6 files skipped as done before, 5 with tumour" in capsys.readouterr().out
 
     def test_new_lost_and_wanted_files_are_made(self, six, seen):
         assert six.run("--probabilities") == 0
-        before = everything(six.out)
+        before = contents(six.out)
         seen.clear()
         (six.out / "1.png").unlink()
         (six.out / "3.probs.npy").unlink()
@@ -58,7 +55,7 @@ class TestSkipExisting:
         assert seen == [1, 7, 3]
         assert [row["input"] for row in six.table()] == ["0.png", "1.png", "2.png", "2b.png", "3.png", "4.png", "5.png"]
         assert [row["tumor_pixels"] for row in six.table()] == [str(17 * n) for n in (0, 1, 2, 7, 3, 4, 5)]
-        after = everything(six.out)
+        after = contents(six.out)
         del before["predictions.csv"]
         assert {name: after[name] for name in before} == before
         seen.clear()
@@ -76,17 +73,17 @@ class TestSkipExisting:
 
     def test_a_mask_without_a_row_is_made_again(self, six, seen):
         assert six.run() == 0
-        before = everything(six.out)
+        before = contents(six.out)
         lines = before["predictions.csv"].splitlines(keepends=True)
         (six.out / "predictions.csv").write_bytes(b"".join(lines[:3] + lines[4:]))
         seen.clear()
         assert six.run("--skip-existing") == 0
-        assert seen == [2] and everything(six.out) == before
+        assert seen == [2] and contents(six.out) == before
 
     @pytest.mark.parametrize("torn", [b"", b"4.png,4.pn", b'4.png,4.png,ok,20,17,0.5,68,0.2,0.8,"'])
     def test_rows_of_a_killed_process_are_found(self, six, seen, torn):
         assert six.run() == 0
-        before = everything(six.out)
+        before = contents(six.out)
         # As a process leaves it that is killed after its fourth row: masks beyond it, and no table.
         lines = before["predictions.csv"].splitlines(keepends=True)
         (six.out / "predictions.csv").unlink()
@@ -95,11 +92,11 @@ class TestSkipExisting:
         seen.clear()
         assert six.run("--skip-existing") == 0
         assert seen == [3, 4, 5]  # the last row of the killed process might have been half of a volume's
-        assert everything(six.out) == before
+        assert contents(six.out) == before
 
     def test_two_killed_runs_one_after_the_other(self, six, seen, fake):
         assert six.run() == 0
-        before = everything(six.out)
+        before = contents(six.out)
         lines = before["predictions.csv"].splitlines(keepends=True)
         (six.out / "predictions.csv").write_bytes(lines[0] + b"".join(lines[5:]))
         (six.out / ".predictions.csv.part").write_bytes(b"".join(lines[:4]))
@@ -107,11 +104,11 @@ class TestSkipExisting:
             six.run("--skip-existing")
         seen.clear()
         assert six.run("--skip-existing") == 0
-        assert seen == [2, 3] and everything(six.out) == before
+        assert seen == [2, 3] and contents(six.out) == before
 
     def test_interrupted_while_it_skips_keeps_later_rows(self, six, seen, fake):
         assert six.run() == 0
-        before = everything(six.out)
+        before = contents(six.out)
         (six.out / "1.png").unlink()
         (six.out / "3.png").unlink()
         with fake.interrupted(1):
@@ -119,7 +116,7 @@ class TestSkipExisting:
         assert [row["input"] for row in six.table()] == ["0.png", "1.png", "2.png", "4.png", "5.png"]
         seen.clear()
         assert six.run("--skip-existing") == 0
-        assert seen == [3] and everything(six.out) == before
+        assert seen == [3] and contents(six.out) == before
 
     def test_one_file_of_the_folder_keeps_the_rows_of_the_others(self, six, seen):
         assert six.run() == 0
@@ -136,11 +133,11 @@ class TestSkipExisting:
     )
     def test_other_options_are_refused(self, six, more, named):
         assert six.run() == 0
-        before = everything(six.out)
+        before = contents(six.out)
         with pytest.raises(UserError, match=named) as e:
             six.run("--skip-existing", *more)
         assert "without --skip-existing" in str(e.value) and "\n" not in str(e.value)
-        assert everything(six.out) == before
+        assert contents(six.out) == before
         assert six.run(*more) == 0
 
     def test_other_networks_and_inputs_are_refused(self, six, fake, monkeypatch):
@@ -192,7 +189,7 @@ class TestParts:
             assert [row["input"] for row in six.table(f"predictions.{k}-of-4.csv")] == names
         tables = [f"predictions.{k}-of-4.{kind}" for k in range(4) for kind in ("csv", "json")]
         assert six.files() == [*SIX, *tables]
-        masks = {name: content for name, content in everything(six.out).items() if name in SIX}
+        masks = {name: content for name, content in contents(six.out).items() if name in SIX}
         assert six.run(out=six.folder / "whole") == 0
         assert masks == {name: (six.folder / "whole" / name).read_bytes() for name in SIX}
 
@@ -209,10 +206,10 @@ class TestParts:
 
     def test_a_part_with_other_options_is_refused(self, six):
         assert self.part(six, 0, 2) == 0
-        before = everything(six.out)
+        before = contents(six.out)
         with pytest.raises(UserError, match=r"predictions\.0-of-2\.csv was made with threshold 0\.5 instead of 0\.3"):
             self.part(six, 1, 2, "--threshold", "0.3")
-        assert everything(six.out) == before
+        assert contents(six.out) == before
 
     def test_names_clash_in_whatever_part_they_are(self, six):
         six.put("5.bmp", six.bright(1))

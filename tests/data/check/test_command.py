@@ -4,15 +4,12 @@ import json
 
 import pytest
 
+from tests.helpers.commands import exit_code
 from unet_jax import check, convert
-from unet_jax.shared import cli
 
 
 def run(*argv, door=check):
-    """The exit code of the command, as `python -m` would leave with it."""
-    with pytest.raises(SystemExit) as left:
-        cli.run(lambda: door.main([str(a) for a in argv]))
-    return left.value.code
+    return exit_code(door.main, *argv)
 
 
 def test_the_phantom_is_clean_raw_and_converted(raw_phantom, tiny_data, capsys):

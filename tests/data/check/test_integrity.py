@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.helpers.mat import codes, raw_folder
 from unet_jax.config import UserError
 from unet_jax.data.check.findings import PUBLISHED
 from unet_jax.data.check.integrity import check, check_rows
@@ -16,23 +17,13 @@ from unet_jax.data.check.rules import Rule
 from unet_jax.data.converted.build import build
 
 
-def codes(text):
-    return np.array([[ord(c)] for c in text], np.uint16)
-
-
 @pytest.fixture
-def make_raw(tmp_path, write_slice, write_mat):
+def make_raw(tmp_path):
     """Slices 1, 2 and 3, glioma, of the patients a, b and b, in the folds 1, 2 and 2; `changes` are of slice 2."""
 
     def make(folds=(1, 2, 2), **changes) -> Path:
-        (tmp_path / "raw" / "data").mkdir(parents=True)
-        for number, pid in ((1, "a"), (2, "b"), (3, "b")):
-            of_this = changes if number == 2 else {}
-            write_slice(tmp_path / "raw" / "data" / f"{number}.mat", **{"PID": codes(pid), **of_this})
-        values = np.zeros((1, 10))
-        values[0, :3] = folds
-        write_mat(tmp_path / "raw" / "cvind.mat", lambda f: f.create_dataset("cvind", data=values))
-        return tmp_path / "raw"
+        a, b = {"PID": codes("a")}, {"PID": codes("b")}
+        return raw_folder(tmp_path / "raw", {1: a, 2: b | changes, 3: b}, dict(enumerate(folds, 1)))
 
     return make
 

@@ -11,6 +11,8 @@ import h5py
 import numpy as np
 import pytest
 
+from tests.helpers.folders import contents
+from tests.helpers.mat import codes, raw_folder
 from unet_jax.config import UserError
 from unet_jax.data.converted import arrays, rows
 from unet_jax.data.converted.build import build as build_dataset
@@ -20,28 +22,20 @@ from unet_jax.shared import files, progress
 
 
 @pytest.fixture
-def raw(tmp_path, write_slice, write_mat):
+def raw(tmp_path):
     """Slices 2, 9, 10 and 30 of three patients, three shapes and three tumours, and folds for all but the last."""
-    data = tmp_path / "raw" / "data"
-    data.mkdir(parents=True)
     rng = np.random.default_rng(0)
-    square = rng.integers(0, 9000, (32, 32)).astype(np.int16)
-    write_slice(data / "2.mat", image=square, label=[[1.0]])
-    write_slice(data / "9.mat", label=[[2.0]], PID=np.array([[ord("a")], [ord(",")]], np.uint16))
-    write_slice(data / "10.mat", label=[[2.0]])
-    write_slice(data / "30.mat", image=rng.integers(-50, 900, (41, 17)).astype(np.int16), label=[[3.0]])
-    folds = np.zeros((1, 20))
-    folds[0, [1, 8, 9]] = 5, 1, 2
-    write_mat(tmp_path / "raw" / "cvind.mat", lambda f: f.create_dataset("cvind", data=folds))
-    return tmp_path / "raw"
+    slices = {
+        2: {"image": rng.integers(0, 9000, (32, 32)).astype(np.int16), "label": [[1.0]]},
+        9: {"label": [[2.0]], "PID": codes("a,")},
+        10: {"label": [[2.0]]},
+        30: {"image": rng.integers(-50, 900, (41, 17)).astype(np.int16), "label": [[3.0]]},
+    }
+    return raw_folder(tmp_path / "raw", slices, {2: 5, 9: 1, 10: 2})
 
 
 def build(raw, out, **options):
     return build_dataset(raw, out, **{"size": 16, "mask_rule": "area", "workers": 1, **options})
-
-
-def contents(folder):
-    return {p.name: p.read_bytes() for p in folder.iterdir()}
 
 
 def siblings(folder):
@@ -120,7 +114,7 @@ def test_digest_is_of_the_content(raw, tmp_path, write_slice):
     with h5py.File(path, "w") as f:  # the same values, neither compressed nor with a user block
         group = f.create_group("cjdata")
         group["image"], group["tumorMask"], group["label"] = one.image.T, one.mask.T, 2.0
-        group["PID"], group["tumorBorder"] = np.array([ord(c) for c in one.pid], np.uint16), one.border.ravel()
+        group["PID"], group["tumorBorder"] = codes(one.pid), one.border.ravel()
     same = build(raw, tmp_path / "same")
     assert same.digest == first.digest
     assert contents(same.path)["slices.csv"] != contents(first.path)["slices.csv"]  # the source's SHA-256

@@ -13,6 +13,7 @@ import pytest
 from scipy import ndimage
 from skimage.draw import polygon
 
+from tests.helpers.commands import exit_code
 from tests.helpers.folders import contents
 from unet_jax import phantom
 from unet_jax.config import PhantomConfig, UserError
@@ -21,7 +22,6 @@ from unet_jax.data.phantom.anatomy import Anatomy
 from unet_jax.data.phantom.draw import ellipse, grow
 from unet_jax.data.phantom.heads import views
 from unet_jax.data.phantom.make import PhantomSlice, patient_slices
-from unet_jax.shared import cli
 
 PATIENTS = 4
 SEED = 7
@@ -267,17 +267,13 @@ def test_door_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str], folder:
 
 def test_door_refuses_a_folder_in_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "mine.txt").write_text("keep")
-    with pytest.raises(SystemExit) as leaves:
-        cli.run(lambda: phantom.main(["--out", str(tmp_path), "--patients", "1"]))
-    assert leaves.value.code == 2
+    assert exit_code(phantom.main, "--out", tmp_path, "--patients", 1) == 2
     err = capsys.readouterr().err
     assert "not an empty folder" in err and len(err.splitlines()) == 1
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
 
 
 def test_door_needs_out_and_takes_its_defaults_from_config() -> None:
-    with pytest.raises(SystemExit) as leaves:
-        phantom.main(["--patients", "1"])
-    assert leaves.value.code == 2
+    assert exit_code(phantom.main, "--patients", 1) == 2
     options = phantom.PhantomOptions(out=Path("x"))
     assert (options.patients, options.seed) == (PhantomConfig().patients, PhantomConfig().seed)

@@ -11,15 +11,12 @@ import h5py
 import numpy as np
 import pytest
 
+from tests.helpers.mat import codes
 from unet_jax.config import UserError
 from unet_jax.data.raw import find_slices
 from unet_jax.imaging.formats.mat import FIELDS, SliceError, read_folds, read_image, read_slice
 
 SHARED = Path(__file__).parents[4] / "shared"
-
-
-def codes(text, dtype=np.uint16):
-    return np.array([[ord(c)] for c in text], dtype)
 
 
 def test_reads_every_field_as_displayed(tmp_path, write_slice):
