@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 from PIL import Image
 
+from tests.helpers.figshare import zipped
 from tests.helpers.images import dicom_file
 from unet_jax.data.converted.build import build
 from unet_jax.data.phantom.files import slice_bytes
@@ -179,14 +180,6 @@ def nifti() -> list[Specimen]:
         _with_payload("version 2", "a.nii", second, volume.astype(np.float32).tobytes("F")),
         Specimen("gzip", "a.nii.gz", packed, (10, len(packed) - 8), sealed_payload=True),
     ]
-
-
-def zipped(members: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", compression) as archive:
-        for name, content in members.items():
-            archive.writestr(zipfile.ZipInfo(name), content, compression)
-    return buffer.getvalue()
 
 
 def endless(wbits: int, blocks: int, start: bytes = b"") -> bytes:

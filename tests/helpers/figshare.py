@@ -16,11 +16,17 @@ Action = Callable[[BaseHTTPRequestHandler, bytes], None]
 """Answers a request whose right content is given."""
 
 
-def zipped(members: dict[str, bytes] | list[tuple[zipfile.ZipInfo | str, bytes]]) -> bytes:
+def zipped(
+    members: dict[str, bytes] | list[tuple[zipfile.ZipInfo | str, bytes]], compression: int = zipfile.ZIP_DEFLATED
+) -> bytes:
+    """An archive, the same each time; members that bring their own entry are compressed as that says."""
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(buffer, "w") as archive:
         for name, content in members.items() if isinstance(members, dict) else members:
-            archive.writestr(name, content)
+            if isinstance(name, str):
+                archive.writestr(zipfile.ZipInfo(name), content, compression)
+            else:
+                archive.writestr(name, content)
     return buffer.getvalue()
 
 

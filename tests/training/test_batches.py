@@ -44,14 +44,6 @@ def assert_same(one: Batch, other: Batch) -> None:
 # Order
 
 
-def test_what_is_left_out_changes_with_the_epoch():
-    order = Order(np.arange(11), 4, seed=0)
-    left_out = {
-        frozenset(range(11)) - frozenset(np.concatenate([order(2 * e), order(2 * e + 1)]).tolist()) for e in range(10)
-    }
-    assert len(left_out) > 1 and all(len(rest) == 3 for rest in left_out)
-
-
 @given(
     n=st.integers(1, 40),
     batch_size=st.integers(1, 50),
@@ -82,18 +74,12 @@ def test_a_step_is_the_same_in_whatever_order_it_is_asked_for():
 
 
 def test_the_permutation_is_that_of_seed_and_epoch():
-    # Resumed runs rely on it across versions of the program.
-    rows = np.arange(50, 60)
-    for seed, sign, epoch in ((7, 0, 0), (7, 0, 4), (-7, 1, 4)):
-        expected = np.random.default_rng([7, sign, epoch]).permutation(rows)
+    # Resumed runs rely on it across versions of the program. What is left out is the permutation's rest.
+    rows = np.arange(50, 61)
+    for seed, sign, epoch in ((7, 0, 0), (7, 0, 1), (7, 0, 4), (-7, 1, 4), (0, 0, 4)):
+        expected = np.random.default_rng([abs(seed), sign, epoch]).permutation(rows)[:10]
         order = Order(rows, 5, seed)
         assert np.concatenate([order(2 * epoch), order(2 * epoch + 1)]).tolist() == expected.tolist()
-
-
-def test_epochs_and_seeds_differ():
-    rows = np.arange(20)
-    epochs = [tuple(Order(rows, 20, seed)(epoch).tolist()) for seed in (0, 1, -1) for epoch in range(4)]
-    assert len(set(epochs)) == len(epochs)
 
 
 # Batches of training

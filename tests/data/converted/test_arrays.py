@@ -333,18 +333,3 @@ def test_damage_is_found_on_opening(raw, tmp_path, damage, message):
     with pytest.raises(UserError, match=message) as caught:
         arrays.open_arrays(tmp_path / "d")
     assert "python -m unet_jax.convert" in str(caught.value)
-
-
-def test_damaged_native_masks_are_found_on_reading(raw, tmp_path):
-    build(raw, tmp_path / "d")
-    archive = tmp_path / "d" / "native_masks.npz"
-    archive.write_bytes(bytes(300) + archive.read_bytes()[300:])
-    opened = arrays.open_arrays(tmp_path / "d")
-    with pytest.raises(UserError, match=r"native_masks\.npz slice 2 cannot be read"):
-        opened.native_mask(0)
-
-
-def test_a_moved_dataset_opens(raw, tmp_path):
-    digest = build(raw, tmp_path / "d").digest
-    (tmp_path / "d").rename(tmp_path / "moved")
-    assert arrays.open_arrays(str(tmp_path / "moved")).digest == digest
