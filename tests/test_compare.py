@@ -113,10 +113,6 @@ def test_what_cannot_be_compared_is_one_line(runs, tmp_path):
         run(a, nothing, "--split", "oof")
     with pytest.raises(UserError, match=r"mask_rule area and .* any"):
         run(a, evaluated(tmp_path / "any", scores(), mask_rule="any"))
-    with pytest.raises(UserError, match=r"distance_unit px and .* mm"):
-        run(a, evaluated(tmp_path / "mm", scores(), spacing=0.49))
-    with pytest.raises(UserError, match="nsd_tolerance"):
-        run(a, evaluated(tmp_path / "tolerance", scores(), tolerance=1.0))
     with pytest.raises(UserError, match="4 only in the first, 2 only in the second, 20 in both"):
         run(a, evaluated(tmp_path / "others", scores(slices=range(5, 27))))
 

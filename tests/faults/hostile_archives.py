@@ -8,14 +8,7 @@ from pathlib import Path
 
 from specimens import MEMBERS
 
-from tests.helpers.figshare import zipped
-
-
-def of_kind(kind: int, name: str = "1.mat") -> zipfile.ZipInfo:
-    info = zipfile.ZipInfo(name)
-    info.external_attr = (kind | 0o777) << 16
-    info.create_system = 3
-    return info
+from tests.helpers.figshare import entry, zipped
 
 
 def listed(content: bytes, offset: int, value: bytes) -> bytes:
@@ -70,13 +63,13 @@ def zip_(outside: Path) -> dict[str, tuple[str, bytes | Callable[[], bytes], str
             f"a name that leads {how}, within": zipped({"b.zip": zipped([(name, b"x")])})
             for how, name in outwards.items()
         },
-        "a link": zipped([(of_kind(stat.S_IFLNK), str(outside / "secret.mat").encode())]),
+        "a link": zipped([(entry(stat.S_IFLNK), str(outside / "secret.mat").encode())]),
         "a link, and a file through it": zipped(
-            [(of_kind(stat.S_IFLNK, "data"), str(outside).encode()), ("data/1.mat", b"x")]
+            [(entry(stat.S_IFLNK, "data"), str(outside).encode()), ("data/1.mat", b"x")]
         ),
-        "a device": zipped([(of_kind(stat.S_IFCHR), b"")]),
-        "a pipe": zipped([(of_kind(stat.S_IFIFO), b"")]),
-        "a socket": zipped([(of_kind(stat.S_IFSOCK), b"")]),
+        "a device": zipped([(entry(stat.S_IFCHR), b"")]),
+        "a pipe": zipped([(entry(stat.S_IFIFO), b"")]),
+        "a socket": zipped([(entry(stat.S_IFSOCK), b"")]),
         "one name twice": zipped([("a/1.mat", b"x"), ("b/1.mat", b"y")]),
         "a program": zipped([("1.mat", b"x"), ("setup.py", b"import os")]),
         "a hidden file": zipped([(".1.mat", b"x")]),

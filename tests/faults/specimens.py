@@ -118,10 +118,8 @@ def png() -> list[Specimen]:
 
 def jpeg() -> list[Specimen]:
     specimens = []
-    for name, options in {"grey": {}, "colour": {"quality": 90}, "16-bit": {}}.items():
-        picture = _pictures()["colour" if name == "colour" else "grey"]
-        content = _saved(picture, "JPEG", progressive=name == "16-bit", **options)
-        name = "progressive" if name == "16-bit" else name
+    for name, options in {"grey": {}, "colour": {"quality": 90}, "progressive": {"progressive": True}}.items():
+        content = _saved(_pictures()["colour" if name == "colour" else "grey"], "JPEG", **options)
         specimens.append(Specimen(name, "a.jpg", content, (content.index(b"\xff\xda") + 14, len(content) - 2)))
     return specimens
 

@@ -30,6 +30,14 @@ def zipped(
     return buffer.getvalue()
 
 
+def entry(kind: int, name: str = "1.mat", compression: int = zipfile.ZIP_STORED) -> zipfile.ZipInfo:
+    """What an archive made on Unix says of a link, a pipe or another kind of file."""
+    info = zipfile.ZipInfo(name)
+    info.external_attr = (kind | 0o777) << 16
+    info.create_system, info.compress_type = 3, compression
+    return info
+
+
 def a_slice(number: int) -> bytes:
     image = np.arange(20 * 17, dtype=np.int16).reshape(20, 17) * number
     border = np.array([[2.0, 2.0], [5.0, 2.0], [5.0, 5.0]])

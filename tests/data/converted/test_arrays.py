@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
+from tests.helpers.disk import work_was_done
 from tests.helpers.folders import contents
 from tests.helpers.mat import codes, raw_folder
 from unet_jax.config import UserError
@@ -186,11 +187,6 @@ def test_broken_folds_are_an_error_before_any_work(raw, tmp_path):
     np.testing.assert_array_equal(build(raw, tmp_path / "d").folds, [0, 0, 0, 0])
 
 
-@pytest.fixture
-def no_work(monkeypatch):
-    monkeypatch.setattr(rows, "convert_slice", lambda *args, **kwargs: pytest.fail("work was done"))
-
-
 def test_an_existing_dataset_is_replaced_only_when_asked(raw, tmp_path):
     before = contents(build(raw, tmp_path / "d").path)
     with pytest.raises(UserError, match=r"d exists already.*--overwrite"):
@@ -200,7 +196,8 @@ def test_an_existing_dataset_is_replaced_only_when_asked(raw, tmp_path):
     assert siblings(tmp_path / "d") == ["d", "raw"]
 
 
-def test_overwrite_does_not_touch_what_is_no_dataset(raw, tmp_path, no_work):
+def test_overwrite_does_not_touch_what_is_no_dataset(raw, tmp_path, monkeypatch):
+    monkeypatch.setattr(rows, "convert_slice", work_was_done)
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "1.png").touch()
     (tmp_path / "file").touch()

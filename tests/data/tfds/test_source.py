@@ -6,6 +6,7 @@ import importlib.util
 import pytest
 
 from tests.helpers.commands import exit_code
+from tests.helpers.disk import full
 from tests.helpers.folders import contents
 from unet_jax import tfds as door
 from unet_jax.config import Config, ConvertConfig, UserError
@@ -83,10 +84,7 @@ def test_a_run_converts_it_once_at_128(raw, home, tmp_path, monkeypatch):
 
 
 def test_a_failure_leaves_nothing_behind(home, tmp_path, monkeypatch):
-    def fail(*args, **kwargs):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(tfds_source.rows, "convert_raw", fail)
+    monkeypatch.setattr(tfds_source.rows, "convert_raw", full)
     with pytest.raises(OSError, match="No space left"):
         build_from_tfds(str(home / "brain_tumor_figshare"), tmp_path / "d", AT_16)
     assert list(tmp_path.iterdir()) == []
