@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.helpers.mat import slice_file
 from unet_jax.config import LoaderConfig, UserError
 from unet_jax.data.converted.arrays import Arrays
 from unet_jax.data.converted.build import build
@@ -22,7 +23,7 @@ NO_TENSORFLOW = "TensorFlow is not installed, as on Python 3.14 and newer"
 
 
 @pytest.fixture
-def arrays(tmp_path, write_slice) -> Arrays:
+def arrays(tmp_path) -> Arrays:
     """Seven slices that all differ, 16x16, on disk."""
     raw = tmp_path / "raw"
     raw.mkdir()
@@ -30,7 +31,7 @@ def arrays(tmp_path, write_slice) -> Arrays:
         mask = np.zeros((16, 16), np.uint8)
         mask[i : i + 3, 2:9] = 1
         image = np.random.default_rng(i).integers(0, 1000 * i, (16, 16)).astype(np.int16)
-        write_slice(raw / f"{i}.mat", image=image, tumorMask=mask, label=np.array([[1.0 + i % 3]]))
+        slice_file(raw / f"{i}.mat", image=image, tumorMask=mask, label=np.array([[1.0 + i % 3]]))
     return build(raw, tmp_path / "d", size=16, mask_rule="area", workers=1)
 
 

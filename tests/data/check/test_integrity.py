@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.helpers.mat import codes, raw_folder
+from tests.helpers.mat import codes, raw_folder, slice_file
 from unet_jax.config import UserError
 from unet_jax.data.check.findings import PUBLISHED
 from unet_jax.data.check.integrity import check, check_rows
@@ -43,7 +43,7 @@ def found(report):
 
 
 def first_image():
-    """What `write_slice` puts into slice 1."""
+    """What `slice_file` puts into slice 1."""
     return np.random.default_rng(1).integers(0, 4000, (20, 24)).astype(np.int16)
 
 
@@ -179,10 +179,10 @@ def test_folds(make_raw, folds, expected):
         assert found(report) == expected and report.errors == 0
 
 
-def test_slices_beyond_cvind_and_without_it(make_raw, write_slice):
+def test_slices_beyond_cvind_and_without_it(make_raw):
     raw = make_raw()
     (raw / "data" / "2.mat").unlink()  # a gap between numbers is nothing
-    write_slice(raw / "data" / "19.mat", PID=codes("b"))
+    slice_file(raw / "data" / "19.mat", PID=codes("b"))
     assert found(checked(raw)) == [("fold-missing", "19.mat", (19,))]
     (raw / "cvind.mat").unlink()
     assert found(checked(raw)) == [("fold-missing", "cvind.mat", (1, 3, 19))]
@@ -304,10 +304,10 @@ def test_rules_are_told_apart_by_name():
     assert len({rule.code for rule in Rule}) == len(Rule) == 21
 
 
-def test_the_report_as_text(make_raw, write_slice):
+def test_the_report_as_text(make_raw):
     raw = make_raw(label=[[4.0]])
     for number in range(4, 9):
-        write_slice(raw / "data" / f"{number}.mat", PID=codes("c"), tumorMask=EMPTY)
+        slice_file(raw / "data" / f"{number}.mat", PID=codes("c"), tumorMask=EMPTY)
     report = checked(raw)
     assert report.verdict() == "Check: 1 error (label 1), 10 warnings (empty-mask 5, fold-missing 5)."
     lines = report.lines()

@@ -13,7 +13,7 @@ import pytest
 
 from tests.helpers.disk import work_was_done
 from tests.helpers.folders import contents
-from tests.helpers.mat import codes, raw_folder
+from tests.helpers.mat import codes, raw_folder, slice_file
 from unet_jax.config import UserError
 from unet_jax.data.converted import arrays, rows
 from unet_jax.data.converted.build import build as build_dataset
@@ -107,7 +107,7 @@ def test_same_input_same_bytes_wherever_it_lies_and_by_however_many_processes(ra
     assert first.digest == again.digest
 
 
-def test_digest_is_of_the_content(raw, tmp_path, write_slice):
+def test_digest_is_of_the_content(raw, tmp_path):
     first = build(raw, tmp_path / "d")
     path = raw / "data" / "10.mat"
     one = read_slice(path)
@@ -126,19 +126,19 @@ def test_digest_is_of_the_content(raw, tmp_path, write_slice):
     }
     image = one.image.copy()
     image[10, 10] += 500
-    write_slice(path, image=image, tumorMask=one.mask)
+    slice_file(path, image=image, tumorMask=one.mask)
     digests.add(build(raw, tmp_path / "image").digest)
     mask = one.mask.copy()
     mask[19, 23] = 1  # too small a change to show at the network's size
-    write_slice(path, image=one.image, tumorMask=mask)
+    slice_file(path, image=one.image, tumorMask=mask)
     digests.add(build(raw, tmp_path / "mask").digest)
-    write_slice(path, image=one.image, tumorMask=one.mask, label=[[1.0]])
+    slice_file(path, image=one.image, tumorMask=one.mask, label=[[1.0]])
     digests.add(build(raw, tmp_path / "label").digest)
     assert len(digests) == 6
 
 
-def test_bad_files_are_listed_and_nothing_is_made(raw, tmp_path, write_slice):
-    write_slice(raw / "data" / "11.mat", label=[[9.0]])
+def test_bad_files_are_listed_and_nothing_is_made(raw, tmp_path):
+    slice_file(raw / "data" / "11.mat", label=[[9.0]])
     (raw / "data" / "40.mat").write_bytes(b"")
     with pytest.raises(UserError, match=r"2 of 6 files are bad; .*d\.rejected/rejected\.csv lists them .*--skip-bad"):
         build(raw, tmp_path / "d")
