@@ -4,12 +4,9 @@ import atexit
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from tests.helpers.mat import mat_file, slice_file
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
@@ -58,15 +55,3 @@ def trained(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     options = [text for name, value in small.items() for text in (f"--{name}", str(value))]
     assert train.main(["--workdir", str(workdir), "--data", str(tiny_data), *options]) == 0
     return workdir
-
-
-@pytest.fixture
-def write_mat() -> Callable[..., Path]:
-    """`mat_file`."""
-    return mat_file
-
-
-@pytest.fixture
-def write_slice() -> Callable[..., Path]:
-    """`slice_file`."""
-    return slice_file

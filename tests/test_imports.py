@@ -10,6 +10,7 @@ from typing import NamedTuple
 import pytest
 
 import unet_jax
+from tests.helpers.commands import loaded_by, loaded_by_help
 
 ROOT = Path(unet_jax.__file__).parent
 PATHS = {
@@ -59,7 +60,7 @@ class Import(NamedTuple):
 
 
 def imports_of(path: Path) -> list[Import]:
-    """What a file imports; `from a import b` is a.b where that is a module of the project, else a."""
+    """What a file imports; `from a import b` is a.b, but a where that is a module of the project and a.b is none."""
     found: list[Import] = []
 
     def visit(node: ast.AST, at_top: bool) -> None:
@@ -70,7 +71,8 @@ def imports_of(path: Path) -> list[Import]:
             assert node.module is not None
             for alias in node.names:
                 whole = f"{node.module}.{alias.name}"
-                found.append(Import(whole if whole in PATHS else node.module, node.lineno, at_top))
+                of_others = not node.module.startswith("unet_jax")
+                found.append(Import(whole if whole in PATHS or of_others else node.module, node.lineno, at_top))
         inner = at_top and not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
         for child in ast.iter_child_nodes(node):
             visit(child, inner)
@@ -148,18 +150,19 @@ def test_no_module_imports_itself_by_way_of_others():
 def test_imports_are_found_wherever_they_stand(tmp_path):
     path = tmp_path / "m.py"
     path.write_text(
-        "import os.path, json\nfrom unet_jax.data.converted import arrays, nothing\n"
+        "import os.path, json\nfrom a.b import c\nfrom unet_jax.data.converted import arrays, nothing\n"
         "if True:\n    import gzip\n\nclass A:\n    import bz2\n\n"
         "    def f(self):\n        from unet_jax.shared import cli\n"
     )
     assert imports_of(path) == [
         Import("os.path", 1, True),
         Import("json", 1, True),
-        Import("unet_jax.data.converted.arrays", 2, True),
-        Import("unet_jax.data.converted", 2, True),
-        Import("gzip", 4, True),
-        Import("bz2", 7, True),
-        Import("unet_jax.shared.cli", 10, False),
+        Import("a.b.c", 2, True),
+        Import("unet_jax.data.converted.arrays", 3, True),
+        Import("unet_jax.data.converted", 3, True),
+        Import("gzip", 5, True),
+        Import("bz2", 8, True),
+        Import("unet_jax.shared.cli", 11, False),
     ]
 
 
@@ -218,14 +221,7 @@ def test_a_command_imports_what_is_heavy_inside_main(command):
     ],
 )
 def test_a_library_keeps_to_its_place(library, places):
-    importers = set()
-    for module, path in PATHS.items():
-        for node in ast.walk(ast.parse(path.read_text())):
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            if isinstance(node, ast.ImportFrom):
-                names = [f"{node.module}.{alias.name}" for alias in node.names]
-            if any(f"{name}.".startswith(f"{library}.") for name in names):
-                importers.add(module)
+    importers = {m for m, found in IMPORTS.items() if any(f"{i.module}.".startswith(f"{library}.") for i in found)}
     assert importers, f"{library} is imported nowhere"
     assert {m for m in importers if not m.startswith(places)} == set()
 
@@ -237,22 +233,10 @@ def test_tensorflow_is_imported_inside_a_function():
         assert module == TFDS_BUILDER or all(i.module != TFDS_BUILDER or not i.at_top for i in found), module
 
 
-def loaded_by(code: str, *argv: str) -> tuple[int, set[str]]:
-    """Exit code of a process that runs `code`, and the top-level modules it has loaded by its end."""
-    guarded = f"import sys\ncode = 0\ntry:\n    {code}\nexcept SystemExit as left:\n    code = left.code\n"
-    whole = f"{guarded}print('\\n' + ' '.join({{name.split('.')[0] for name in sys.modules}}))\nsys.exit(code)\n"
-    done = subprocess.run([sys.executable, "-c", whole, *argv], capture_output=True, text=True, timeout=120)
-    assert done.stdout, done.stderr
-    return done.returncode, set(done.stdout.splitlines()[-1].split())
-
-
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_is_quick(command):
-    run = (
-        f"import runpy; sys.argv = ['{command}', '--help']; runpy.run_module('unet_jax.{command}', run_name='__main__')"
-    )
-    code, loaded = loaded_by(run)
-    assert code == 0 and {"unet_jax", "tyro"} <= loaded
+    _, loaded = loaded_by_help(f"unet_jax.{command}")
+    assert {"unet_jax", "tyro"} <= loaded
     assert loaded & set(HEAVY) == set()
 
 
@@ -260,8 +244,8 @@ def test_data_scores_and_plots_are_there_without_jax():
     # Conversion starts processes from these, and a process must not be forked or burdened with a loaded jax.
     rooms = ("config", "shared", "scoring", "imaging", "reporting", "data")
     modules = [m for m in PATHS if part(m) in rooms and m != TFDS_BUILDER]
-    code, loaded = loaded_by(f"import {', '.join(modules)}")
-    assert code == 0 and {"numpy", "h5py", "matplotlib"} <= loaded
+    _, loaded = loaded_by(f"import {', '.join(modules)}")
+    assert {"numpy", "h5py", "matplotlib"} <= loaded
     assert loaded & {"jax", "flax", "tensorflow", "tensorflow_datasets"} == set()
 
 

@@ -16,13 +16,13 @@ Evaluated = SplitName | Literal["oof"]
 def main(argv: Sequence[str] | None = None) -> int:
     import tyro
 
-    def options(
+    def command(
         run_a: Annotated[Path, tyro.conf.arg(metavar="RUN_A"), tyro.conf.Positional],
         run_b: Annotated[Path, tyro.conf.arg(metavar="RUN_B"), tyro.conf.Positional],
         split: Evaluated = "test",
         resolution: Resolution = "native",
         report: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
-    ) -> tuple[Path, Path, Evaluated, Resolution, Path | None]:
+    ) -> int:
         """Compare two evaluated runs slice by slice: differences, 95 % intervals over patients, Wilcoxon's test.
 
         Args:
@@ -32,29 +32,27 @@ def main(argv: Sequence[str] | None = None) -> int:
             resolution: Size at which masks are compared: native is a slice's own, network that of the network's input.
             report: File to write the whole comparison to, as JSON.
         """
-        return run_a, run_b, split, resolution, report
+        from unet_jax.reporting.terminal import comparison_table
+        from unet_jax.scoring.statistics import Evaluation, compare_evaluations
+        from unet_jax.shared.files import write_json
 
-    run_a, run_b, split, resolution, report = cli.parse(options, "compare", argv)
+        a, b = (Evaluation(str(run), *_read(run, split)) for run in (run_a, run_b))
+        result = {
+            "a": str(run_a),
+            "b": str(run_b),
+            "split": a.summary.get("split", split),
+            "threshold_a": a.summary.get("threshold"),
+            "threshold_b": b.summary.get("threshold"),
+            **compare_evaluations(a, b, resolution),
+        }
+        print(comparison_table(result))
+        if report is not None:
+            report.parent.mkdir(parents=True, exist_ok=True)
+            write_json(report, result)
+            print(f"Written: {report}")
+        return 0
 
-    from unet_jax.reporting.terminal import comparison_table
-    from unet_jax.scoring.statistics import Evaluation, compare_evaluations
-    from unet_jax.shared.files import write_json
-
-    a, b = (Evaluation(str(run), *_read(run, split)) for run in (run_a, run_b))
-    result = {
-        "a": str(run_a),
-        "b": str(run_b),
-        "split": a.summary.get("split", split),
-        "threshold_a": a.summary.get("threshold"),
-        "threshold_b": b.summary.get("threshold"),
-        **compare_evaluations(a, b, resolution),
-    }
-    print(comparison_table(result))
-    if report is not None:
-        report.parent.mkdir(parents=True, exist_ok=True)
-        write_json(report, result)
-        print(f"Written: {report}")
-    return 0
+    return cli.parse(command, "compare", argv)
 
 
 def _read(run: Path, split: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:

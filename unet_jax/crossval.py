@@ -16,13 +16,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     start = cli.starting_config(argv, lambda workdir: workdir / "fold-1" / "config.json")
 
-    def options(
+    def command(
         workdir: Path,
         folds: int = start.split.folds,
         spacing: float | None = None,
         tolerance: float = 2.0,
         config: Annotated[Config, tyro.conf.arg(name="")] = start,
-    ) -> tuple[Path, int, float | None, float, Config]:
+    ) -> int:
         """Train a network for each fold, or go on where a run stopped; pool the predictions of the slices left out.
 
         Args:
@@ -32,31 +32,29 @@ def main(argv: Sequence[str] | None = None) -> int:
             tolerance: Tolerance of the normalised surface Dice, in mm with --spacing, else in pixels.
             config: Configuration of every fold. Options of --split but seed and kind are set for each fold.
         """
-        return workdir, folds, spacing, tolerance, config
+        cli.check_distances(spacing, tolerance)
+        configs = fold_configs(config, folds)
 
-    workdir, folds, spacing, tolerance, config = cli.parse(options, "crossval", argv)
+        from unet_jax.models import compile_cache
+        from unet_jax.reporting.terminal import summary_table
+        from unet_jax.runs.crossval import cross_validate
+        from unet_jax.runs.interrupts import Interrupts
 
-    cli.check_distances(spacing, tolerance)
-    configs = fold_configs(config, folds)
+        say = functools.partial(print, flush=True)
+        compile_cache.enable()
+        with Interrupts() as interrupts:
+            summary = cross_validate(workdir, configs, interrupts, say, spacing=spacing, tolerance=tolerance)
+        if summary is None:
+            say(f"{interrupts.received}: saved. Run the same command again to go on.")
+            return cli.EXIT_PREEMPTED
+        say(summary_table(summary))
+        say(
+            f"Written: {workdir / 'eval' / 'oof'}\n"
+            f"Next: python -m unet_jax.predict --workdir {workdir} --input FOLDER --output MASKS, all folds averaged"
+        )
+        return 0
 
-    from unet_jax.models import compile_cache
-    from unet_jax.reporting.terminal import summary_table
-    from unet_jax.runs.crossval import cross_validate
-    from unet_jax.runs.interrupts import Interrupts
-
-    say = functools.partial(print, flush=True)
-    compile_cache.enable()
-    with Interrupts() as interrupts:
-        summary = cross_validate(workdir, configs, interrupts, say, spacing=spacing, tolerance=tolerance)
-    if summary is None:
-        say(f"{interrupts.received}: saved. Run the same command again to go on.")
-        return cli.EXIT_PREEMPTED
-    say(summary_table(summary))
-    say(
-        f"Written: {workdir / 'eval' / 'oof'}\n"
-        f"Next: python -m unet_jax.predict --workdir {workdir} --input FOLDER --output MASKS, all folds averaged"
-    )
-    return 0
+    return cli.parse(command, "crossval", argv)
 
 
 if __name__ == "__main__":

@@ -16,51 +16,48 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     start = cli.starting_config(argv, lambda workdir: workdir / "config.json")
 
-    def options(
+    def command(
         workdir: Path,
         distributed: DistributedConfig = DistributedConfig(),  # noqa: B008  frozen
         config: Annotated[Config, tyro.conf.arg(name="")] = start,
-    ) -> tuple[Path, DistributedConfig, Config]:
+    ) -> int:
         """Train a U-Net, or go on where the run in the workdir stopped.
 
         Args:
             workdir: Folder of the run: configuration, split, checkpoints, metrics, pictures. A run in it is resumed.
             config: All that decides the outcome.
         """
-        return workdir, distributed, config
+        distributed, config = distributed.check(), config.check()
 
-    workdir, distributed, config = cli.parse(options, "train", argv)
-    return _train(workdir, distributed.check(), config.check())
+        # The one import of jax and all that needs it, after --help and wrong usage have been answered.
+        from unet_jax.models import compile_cache
+        from unet_jax.runs.interrupts import Interrupts
+        from unet_jax.runs.train import train
+        from unet_jax.runs.workdir import Workdir
+        from unet_jax.training import processes
 
+        say = functools.partial(print, flush=True)  # a line is seen at once, also in a log file
+        processes.connect(distributed)
+        compile_cache.enable()
+        with processes.together(), Interrupts() as interrupts:
+            finished = train(workdir, config, interrupts, say)
+        if not processes.is_first():
+            return 0 if finished else cli.EXIT_PREEMPTED
+        if finished is None:
+            say(f"{interrupts.received}: saved. Run the same command again to go on.")
+            return cli.EXIT_PREEMPTED
+        files, best, threshold = Workdir(workdir), finished.best, finished.threshold
+        say(
+            f"{'This run was finished before' if finished.was_finished else 'Finished'}: "
+            f"{finished.records[-1]['epoch']} epochs. Best validation micro-IoU {best['val']['micro_iou']:.4f} "
+            f"(epoch {best['epoch']}, {finished.size}x{finished.size}, threshold 0.5); {threshold.micro_iou:.4f} at "
+            f"native size with threshold {threshold.threshold:.2f}.\n"
+            f"Curves: {files.history}   Predictions: {files.gallery}   Checkpoints: {files.checkpoints}\n"
+            f"Next: python -m unet_jax.eval --workdir {workdir}"
+        )
+        return 0
 
-def _train(path: Path, distributed: DistributedConfig, config: Config) -> int:
-    # The one import of jax and all that needs it, after --help and wrong usage have been answered.
-    from unet_jax.models import compile_cache
-    from unet_jax.runs.interrupts import Interrupts
-    from unet_jax.runs.train import train
-    from unet_jax.runs.workdir import Workdir
-    from unet_jax.training import processes
-
-    say = functools.partial(print, flush=True)  # a line is seen at once, also in a log file
-    processes.connect(distributed)
-    compile_cache.enable()
-    with processes.together(), Interrupts() as interrupts:
-        finished = train(path, config, interrupts, say)
-    if not processes.is_first():
-        return 0 if finished else cli.EXIT_PREEMPTED
-    if finished is None:
-        say(f"{interrupts.received}: saved. Run the same command again to go on.")
-        return cli.EXIT_PREEMPTED
-    workdir, best, threshold = Workdir(path), finished.best, finished.threshold
-    say(
-        f"{'This run was finished before' if finished.was_finished else 'Finished'}: {finished.records[-1]['epoch']} "
-        f"epochs. Best validation micro-IoU {best['val']['micro_iou']:.4f} (epoch {best['epoch']}, "
-        f"{finished.size}x{finished.size}, threshold 0.5); {threshold.micro_iou:.4f} at native size with threshold "
-        f"{threshold.threshold:.2f}.\n"
-        f"Curves: {workdir.history}   Predictions: {workdir.gallery}   Checkpoints: {workdir.checkpoints}\n"
-        f"Next: python -m unet_jax.eval --workdir {path}"
-    )
-    return 0
+    return cli.parse(command, "train", argv)
 
 
 if __name__ == "__main__":

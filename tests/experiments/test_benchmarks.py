@@ -1,8 +1,6 @@
 """The benchmarks compare like with like: the same function, and operations counted as they are by hand."""
 
 import json
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +13,7 @@ from experiments.benchmarks.cases import Case, Row, network_input, sample
 from experiments.benchmarks.flops import convolutions, forward_flops, train_flops, xla_flops
 from experiments.benchmarks.variants import fastest
 from experiments.benchmarks.workers import Worker
+from tests.helpers.commands import loaded_by_help
 from unet_jax.config import RunError, UserError
 
 
@@ -166,12 +165,6 @@ def test_a_worker(tmp_path, monkeypatch):
 
 
 def test_help_loads_nothing_heavy():
-    code = (
-        "import runpy, sys\nsys.argv = ['benchmarks', '--help']\n"
-        "try:\n    runpy.run_module('experiments.benchmarks', run_name='__main__')\n"
-        "except SystemExit as left:\n    assert left.code == 0, left.code\n"
-        "print('\\n' + ' '.join({name.split('.')[0] for name in sys.modules}))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0 and "--against" in done.stdout, done.stderr
-    assert not {"jax", "tensorflow", "torch", "matplotlib"} & set(done.stdout.splitlines()[-1].split())
+    said, loaded = loaded_by_help("experiments.benchmarks")
+    assert "--against" in said
+    assert not {"jax", "tensorflow", "torch", "matplotlib"} & loaded

@@ -3,10 +3,8 @@
 Each function gets a folder with `secret.mat` and `secret.bin`, which nothing may be read from.
 """
 
-import io
 import json
 import struct
-import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +15,7 @@ import hostile_medical
 import numpy as np
 from specimens import endless
 
+from tests.helpers.figshare import zipped
 from tests.helpers.images import chunk, png_bytes
 
 Content = bytes | Callable[[], bytes]
@@ -215,15 +214,8 @@ def dataset(outside: Path) -> Crafted:
         good = {"format_version": 1, "size": 16, "mask_rule": "area", "counts": {"slices": 3}, "digest": ""}
         return json.dumps({**good, "files": entries, **changes}).encode()
 
-    deflated = zipfile.ZIP_DEFLATED
-    bombs = io.BytesIO()
-    with zipfile.ZipFile(bombs, "w", deflated) as archive:
-        for n in (1, 2, 30):
-            archive.writestr(f"{n}.npy", bytes(2**26))
-    claims = io.BytesIO()
-    with zipfile.ZipFile(claims, "w", deflated) as archive:
-        for n in (1, 2, 30):
-            archive.writestr(f"{n}.npy", array("'|u1'", "(999999999, 999999999)"))
+    bombs = zipped({f"{n}.npy": bytes(2**26) for n in (1, 2, 30)})
+    claims = zipped({f"{n}.npy": array("'|u1'", "(999999999, 999999999)") for n in (1, 2, 30)})
     files = {
         "brackets": ("dataset.json", b"[" * 10**6),
         "a long number": ("dataset.json", b'{"format_version": ' + b"9" * 10**5 + b"}"),
@@ -236,8 +228,8 @@ def dataset(outside: Path) -> Crafted:
         "more values than there are": ("masks.npy", array("'|u1'", "(99999999, 16, 16)")),
         "another type": ("masks.npy", array("'|i1'", "(3, 16, 16)")),
         "a header of brackets": ("masks.npy", b"\x93NUMPY\1\0\x28\x23" + b"(" * 9000),
-        "bombs": ("native_masks.npz", bombs.getvalue()),
-        "headers that lie": ("native_masks.npz", claims.getvalue()),
+        "bombs": ("native_masks.npz", bombs),
+        "headers that lie": ("native_masks.npz", claims),
         "no archive": ("native_masks.npz", b"PK\5\6" + bytes(18)),
         "numbers beyond 64 bits": ("slices.csv", table(f"1,meningioma,a,0,40,36,{10**30},0,1")),
         "sides beyond memory": ("slices.csv", table("1,meningioma,a,0,999999999,999999999,5,0,1")),

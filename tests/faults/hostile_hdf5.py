@@ -5,6 +5,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -36,6 +37,17 @@ def in_place_of_image(put: Callable[[h5py.Group], object]) -> bytes:
         put(file["cjdata"])
 
     return changed(change)
+
+
+def image_of(shape: Any = STORED.shape, dtype: Any = None, first: int | None = None, **how: object) -> bytes:
+    """An image that is created so, and whose first value is then set."""
+
+    def put(group: h5py.Group) -> None:
+        image = group.create_dataset("image", shape, dtype, **how)
+        if first is not None:
+            image[0, 0] = first
+
+    return in_place_of_image(put)
 
 
 def external(path: Path, size: int) -> Callable[[h5py.Group], object]:
@@ -111,49 +123,29 @@ def mat(outside: Path) -> Crafted:
         "values of another dataset": in_place_of_image(virtual(secret)),
         "values of this very dataset": in_place_of_image(virtual(Path("."))),
         "a filter that nobody has": deflated[:at] + struct.pack("<H", 32_000) + deflated[at + 2 :],
-        "a filter seldom used": in_place_of_image(
-            lambda group: group.create_dataset("image", data=STORED, compression="lzf")
-        ),
-        "scale and offset": in_place_of_image(
-            lambda group: group.create_dataset("image", data=STORED, scaleoffset=0, chunks=STORED.shape)
-        ),
+        "a filter seldom used": image_of(data=STORED, compression="lzf"),
+        "scale and offset": image_of(data=STORED, scaleoffset=0, chunks=STORED.shape),
         "a chunk that unpacks to 4 GB": one_chunk(endless(15, 256)),
         "a chunk of its own size that unpacks to 4 GB": one_chunk(endless(15, 256), (2048, 1024)),
         "a chunk that unpacks to less": one_chunk(zlib.compress(bytes(10))),
         "a chunk of noise": one_chunk(np.random.default_rng(0).bytes(900)),
         "a chunk too long": one_chunk(bytes(10**6), compression=None),
-        "most chunks missing": in_place_of_image(
-            lambda group: group.create_dataset("image", big, "i2", chunks=(16, 16)).__setitem__((0, 0), 1)
-        ),
-        "chunks of a pixel": in_place_of_image(lambda group: group.create_dataset("image", big, "i2", chunks=(1, 1))),
-        "chunks larger than memory": in_place_of_image(
-            lambda group: group.create_dataset(
-                "image", STORED.shape, "i8", maxshape=(None, None), chunks=(2**15, 2**12)
-            )
-        ),
-        "a million rows": in_place_of_image(
-            lambda group: group.create_dataset("image", (10**6, 10**6), "i2", chunks=(64, 64)).__setitem__((0, 0), 1)
-        ),
-        "nothing written": in_place_of_image(lambda group: group.create_dataset("image", STORED.shape, "i2")),
-        "text of any length": in_place_of_image(
-            lambda group: group.create_dataset(
-                "image", data=np.full(STORED.shape, "x", object), dtype=h5py.string_dtype()
-            )
-        ),
+        "most chunks missing": image_of(big, "i2", chunks=(16, 16), first=1),
+        "chunks of a pixel": image_of(big, "i2", chunks=(1, 1)),
+        "chunks larger than memory": image_of(dtype="i8", maxshape=(None, None), chunks=(2**15, 2**12)),
+        "a million rows": image_of((10**6, 10**6), "i2", chunks=(64, 64), first=1),
+        "nothing written": image_of(dtype="i2"),
+        "text of any length": image_of(data=np.full(STORED.shape, "x", object), dtype=h5py.string_dtype()),
         "references": in_place_of_image(
             lambda group: group.create_dataset("image", STORED.shape, h5py.ref_dtype).__setitem__((0, 0), group.ref)
         ),
-        "lists": in_place_of_image(lambda group: group.create_dataset("image", STORED.shape, h5py.vlen_dtype("i2"))),
-        "a type of arrays": in_place_of_image(
-            lambda g: g.create_dataset("image", data=np.zeros(STORED.shape, "(9,9)i2"))
-        ),
+        "lists": image_of(dtype=h5py.vlen_dtype("i2")),
+        "a type of arrays": image_of(None, data=np.zeros(STORED.shape, "(9,9)i2")),
         "a type within types": nested_type(500),
         "a committed type": in_place_of_image(lambda group: group.__setitem__("image", np.dtype("i2"))),
-        "a long double": in_place_of_image(lambda g: g.create_dataset("image", data=STORED.astype(np.longdouble))),
-        "three dimensions": in_place_of_image(
-            lambda group: group.create_dataset("image", data=np.zeros((20, 24, 3), "i2"))
-        ),
-        "no dimension": in_place_of_image(lambda group: group.create_dataset("image", data=7)),
+        "a long double": image_of(data=STORED.astype(np.longdouble)),
+        "three dimensions": image_of((20, 24, 3), data=np.zeros((20, 24, 3), "i2")),
+        "no dimension": image_of((), data=7),
         **{f"a mark of emptiness that is {name}": mark(value) for name, value in empty_mark.items()},
         "no hdf5 at all": b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(512) + bytes(4096),
     }

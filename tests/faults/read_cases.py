@@ -38,7 +38,7 @@ SECRET = 12_321
 
 def read_mat(path: Path) -> list[Any]:
     one = figshare.read_slice(path)
-    return [one.image, one.mask, one.border, one.label, one.pid, figshare.read_image(path)]
+    return [one.image, one.mask, one.border, one.label, one.pid, imaging.read_image(path)]
 
 
 def read_slices(path: Path) -> list[Any]:

@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 from PIL import Image
 
+from tests.helpers.figshare import zipped
 from tests.helpers.images import dicom_file
 from unet_jax.data.converted.build import build
 from unet_jax.data.phantom.files import slice_bytes
@@ -117,10 +118,8 @@ def png() -> list[Specimen]:
 
 def jpeg() -> list[Specimen]:
     specimens = []
-    for name, options in {"grey": {}, "colour": {"quality": 90}, "16-bit": {}}.items():
-        picture = _pictures()["colour" if name == "colour" else "grey"]
-        content = _saved(picture, "JPEG", progressive=name == "16-bit", **options)
-        name = "progressive" if name == "16-bit" else name
+    for name, options in {"grey": {}, "colour": {"quality": 90}, "progressive": {"progressive": True}}.items():
+        content = _saved(_pictures()["colour" if name == "colour" else "grey"], "JPEG", **options)
         specimens.append(Specimen(name, "a.jpg", content, (content.index(b"\xff\xda") + 14, len(content) - 2)))
     return specimens
 
@@ -179,14 +178,6 @@ def nifti() -> list[Specimen]:
         _with_payload("version 2", "a.nii", second, volume.astype(np.float32).tobytes("F")),
         Specimen("gzip", "a.nii.gz", packed, (10, len(packed) - 8), sealed_payload=True),
     ]
-
-
-def zipped(members: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", compression) as archive:
-        for name, content in members.items():
-            archive.writestr(zipfile.ZipInfo(name), content, compression)
-    return buffer.getvalue()
 
 
 def endless(wbits: int, blocks: int, start: bytes = b"") -> bytes:

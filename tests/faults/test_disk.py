@@ -1,5 +1,6 @@
 """Conversion to a disk that is full, and from or to one that cannot be written to."""
 
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -7,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.helpers.commands import exit_code
 from tests.helpers.disk import contents, files_of_at_most, only_readable, unwritable, work_was_done
 from unet_jax import convert
 from unet_jax.data.converted import arrays, rows
 from unet_jax.data.phantom.files import slice_bytes
-from unet_jax.shared import cli
 
 SLICES = 12
 
@@ -29,12 +30,7 @@ def raw(tmp_path: Path) -> Path:
     return folder.parent
 
 
-def run(*argv: object) -> int:
-    """The exit code of the command, as `python -m` would leave with it."""
-    with pytest.raises(SystemExit) as left:
-        cli.run(lambda: convert.main(["--size", "16", "--workers", "1", *map(str, argv)]))
-    assert isinstance(left.value.code, int)
-    return left.value.code
+run = functools.partial(exit_code, convert.main, "--size", 16, "--workers", 1)
 
 
 def errors(capsys: pytest.CaptureFixture[str]) -> list[str]:

@@ -10,11 +10,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 
 import unet_jax
+from tests.helpers.mat import slice_file
 
 HERE = Path(__file__).parent
 FORMATS = ("dataset", "mat", "npy", "png", "jpeg", "tiff", "bmp", "dicom", "nifti", "zip")
@@ -28,12 +28,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "outside").mkdir()
     secret = np.full((36, 40), SECRET, np.int16)
     (tmp_path / "outside/secret.bin").write_bytes(secret.tobytes())
-    with h5py.File(tmp_path / "outside/secret.mat", "w") as file:
-        file["cjdata/image"] = secret
-        file["cjdata/tumorMask"] = np.zeros(secret.shape, np.uint8)
-        file["cjdata/label"] = 1.0
-        file["cjdata/PID"] = np.array([ord("x")], np.uint16)
-        file["cjdata/tumorBorder"] = np.zeros(0)
+    slice_file(tmp_path / "outside/secret.mat", image=secret)
     return tmp_path
 
 

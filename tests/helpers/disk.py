@@ -56,3 +56,8 @@ def only_readable(folder: Path) -> Iterator[None]:
 def work_was_done(*args: object, **kwargs: object) -> None:
     """Stand for the work that a refusal comes before."""
     raise AssertionError("work was done")
+
+
+def full(*args: object, **kwargs: object) -> None:
+    """Stand for a write to a disk that is full."""
+    raise OSError(28, "No space left on device")

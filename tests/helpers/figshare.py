@@ -16,12 +16,26 @@ Action = Callable[[BaseHTTPRequestHandler, bytes], None]
 """Answers a request whose right content is given."""
 
 
-def zipped(members: dict[str, bytes] | list[tuple[zipfile.ZipInfo | str, bytes]]) -> bytes:
+def zipped(
+    members: dict[str, bytes] | list[tuple[zipfile.ZipInfo | str, bytes]], compression: int = zipfile.ZIP_DEFLATED
+) -> bytes:
+    """An archive, the same each time; members that bring their own entry are compressed as that says."""
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(buffer, "w") as archive:
         for name, content in members.items() if isinstance(members, dict) else members:
-            archive.writestr(name, content)
+            if isinstance(name, str):
+                archive.writestr(zipfile.ZipInfo(name), content, compression)
+            else:
+                archive.writestr(name, content)
     return buffer.getvalue()
+
+
+def entry(kind: int, name: str = "1.mat", compression: int = zipfile.ZIP_STORED) -> zipfile.ZipInfo:
+    """What an archive made on Unix says of a link, a pipe or another kind of file."""
+    info = zipfile.ZipInfo(name)
+    info.external_attr = (kind | 0o777) << 16
+    info.create_system, info.compress_type = 3, compression
+    return info
 
 
 def a_slice(number: int) -> bytes:

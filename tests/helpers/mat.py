@@ -18,6 +18,11 @@ def mat_file(path: Path, write: Callable[[h5py.File], Any]) -> Path:
     return path
 
 
+def codes(text: str, dtype: Any = np.uint16) -> np.ndarray:
+    """Text as MATLAB stores it."""
+    return np.array([[ord(c)] for c in text], dtype)
+
+
 def slice_file(path: Path, **changes: Any) -> Path:
     """A good slice of 20x24 by default; each change is a value for a field, or None to leave it out.
 
@@ -31,7 +36,7 @@ def slice_file(path: Path, **changes: Any) -> Path:
         "image": rng.integers(0, 4000, (20, 24)).astype(np.int16),
         "tumorMask": mask,
         "label": np.array([[2.0]]),
-        "PID": np.array([[ord(c)] for c in "MR0042B"], np.uint16),
+        "PID": codes("MR0042B"),
         "tumorBorder": np.array([[7.0, 5.0, 14.0, 5.0, 14.0, 9.0, 7.0, 9.0]]),
     }
     fields.update(changes)
@@ -45,3 +50,14 @@ def slice_file(path: Path, **changes: Any) -> Path:
                 group.create_dataset(name, data=stored, **({"compression": "gzip"} if picture else {}))
 
     return mat_file(path, write)
+
+
+def raw_folder(folder: Path, slices: dict[int, dict[str, Any]], folds: dict[int, int] | None = None) -> Path:
+    """A raw folder of `slice_file`s by their numbers, and the folds of some of them."""
+    (folder / "data").mkdir(parents=True)
+    for number, changes in slices.items():
+        slice_file(folder / "data" / f"{number}.mat", **changes)
+    if folds is not None:
+        values = [float(folds.get(number, 0)) for number in range(1, max(folds) + 1)]
+        mat_file(folder / "cvind.mat", lambda file: file.create_dataset("cvind", data=[values]))
+    return folder

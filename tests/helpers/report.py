@@ -1,5 +1,7 @@
 """What a report is made of, made up."""
 
+from unet_jax.reporting.html import write_report
+
 TUMORS = ("meningioma", "glioma", "pituitary")
 SCALARS = (
     *("micro_iou", "micro_dice", "mean_iou", "mean_dice", "pixel_accuracy", "hd95", "assd", "nsd", "precision"),
@@ -29,6 +31,26 @@ def make_summary(n, **changes):
     summary = {"split": "test", "n_slices": n, "n_patients": (n + 1) // 2, "threshold": 0.25, "thresholds": [0.25]}
     summary |= {"mask_rule": "area", "distance_unit": "px", "spacing_mm": None, "nsd_tolerance": 2.0, "tta": False}
     summary |= {"postprocess": None, "empty_rule": "Two empty are one.", "network": part(), "native": part()}
-    summary |= {"bootstrap": {"resamples": 1000, "seed": 0, "unit": "patient"}}
+    summary |= {"bootstrap": {"resamples": 1000, "seed": 0, "unit": "patient"}, "threshold_cost": None}
     found = {"tumors": 1234, "found": 0.875, "found_half": 0.625, "false_components_per_slice": 0.4375}
     return summary | {"detection": found} | changes
+
+
+def make_records(val_iou, **changes):
+    """Lines of metrics.jsonl with these validation IoUs; the other values tell epoch and metric apart."""
+    lines = []
+    for i, value in enumerate(val_iou, start=1):
+        part = {"loss": 1 / i, "micro_iou": i / 10, "micro_dice": i / 9, "pixel_accuracy": 0.9 + i / 100}
+        val = {"loss": 2 / i, "micro_iou": value, "micro_dice": 0.5, "pixel_accuracy": 0.8 + i / 100}
+        lines.append(
+            {"epoch": i, "step": 7 * i, "learning_rate": 1e-3 / i, "seconds": 1.0, "train": part, "val": val | changes}
+        )
+    return lines
+
+
+def written(path, rows, pictures, **changes):
+    """The text of a report, without learning curves and thresholds unless they are asked for."""
+    values = {"title": "runs/a", "summary": make_summary(len(rows)), "records": [], "thresholds": None}
+    values |= {"calibration": CALIBRATION}
+    write_report(path, rows=rows, pictures=pictures, **(values | changes))
+    return path.read_text("utf-8")

@@ -3,6 +3,7 @@
 from unet_jax.scoring.components import Detection
 from unet_jax.scoring.metrics import Counts
 from unet_jax.scoring.slices import SliceScore
+from unet_jax.scoring.summary import summarize
 from unet_jax.scoring.surface import SurfaceScore
 
 EXACT, FOUND = SurfaceScore(0.0, 0.0, 1.0), Detection(1, 1, 1, 0)
@@ -17,6 +18,12 @@ def glioma(slice, dice_percent, pid="p"):
     """A slice of that Dice: 2 TP / (2 TP + FP + FN) with TP + FN = TP + FP = 100."""
     counts = Counts(dice_percent, 100 - dice_percent, 100 - dice_percent, 0)
     return scored(slice, pid, "glioma", Counts(0, 0, 0, 1), counts)
+
+
+def summed_up(scores, **options):
+    """The summary of slices of the split test, in pixels unless told otherwise."""
+    settings = {"split": "test", "threshold": 0.45, "mask_rule": "area", "spacing": None, "tolerance": 2.0}
+    return summarize(scores, **settings | options)
 
 
 # Network resolution has 10 pixels, native 100.

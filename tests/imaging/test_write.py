@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.helpers.disk import full
 from tests.helpers.images import RAMP
 from unet_jax.imaging.write import write_mask, write_overlay, write_probs, write_spread
 
@@ -62,10 +63,7 @@ class TestWrite:
         write_mask(tmp_path / "a.png", RAMP > 3)
         before = (tmp_path / "a.png").read_bytes()
 
-        def broken(*_):
-            raise OSError(28, "No space left on device")
-
-        monkeypatch.setattr(os, "replace", broken)
+        monkeypatch.setattr(os, "replace", full)
         with pytest.raises(OSError, match="No space"):
             write_mask(tmp_path / "a.png", RAMP > 5)
         assert [p.name for p in tmp_path.iterdir()] == ["a.png"]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.helpers import prediction
+from tests.helpers.folders import contents
 from unet_jax.config import UserError
 from unet_jax.imaging.read import read_image
 
@@ -25,107 +26,94 @@ def six(job):
 
 
 @pytest.fixture
-def seen(fake, monkeypatch):
-    """The largest brightness counts of what went through the network, one number an image: its rows of tumour."""
-    numbers = []
-    monkeypatch.setattr(fake, "note", lambda self, image: numbers.append(int((image[:, 0] == 204).sum())))
-    return numbers
+def done(six):
+    """The same, predicted."""
+    assert six.run() == 0
+    return six
 
 
-def everything(folder):
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+@pytest.fixture
+def predicted(six, fake, monkeypatch):
+    """Function that predicts and gives what went through the network, one number an image: its rows of tumour."""
+
+    def run(*more):
+        numbers = []
+        monkeypatch.setattr(fake, "note", lambda self, image: numbers.append(int((image[:, 0] == 204).sum())))
+        assert six.run(*more) == 0
+        return numbers
+
+    return run
 
 
 class TestSkipExisting:
-    def test_nothing_there_is_nothing_skipped_and_all_there_is_all_skipped(self, six, seen, capsys):
-        assert six.run("--skip-existing") == 0
-        assert seen == [0, 1, 2, 3, 4, 5]
+    def test_nothing_there_is_nothing_skipped_and_all_there_is_all_skipped(self, six, predicted, capsys):
+        assert predicted("--skip-existing") == [0, 1, 2, 3, 4, 5]
         assert "6 of 6 images predicted, 0 files skipped as done before, 5 with tumour" in capsys.readouterr().out
-        before = everything(six.out)
-        seen.clear()
-        assert six.run("--skip-existing") == 0
-        assert seen == [] and everything(six.out) == before
+        before = contents(six.out)
+        assert predicted("--skip-existing") == [] and contents(six.out) == before
         assert "6 of 6 images predicted, 6 files skipped as done before, 5 with tumour" in capsys.readouterr().out
 
-    def test_new_lost_and_wanted_files_are_made(self, six, seen):
+    def test_new_lost_and_wanted_files_are_made(self, six, predicted):
         assert six.run("--probabilities") == 0
-        before = everything(six.out)
-        seen.clear()
+        before = contents(six.out)
         (six.out / "1.png").unlink()
         (six.out / "3.probs.npy").unlink()
         six.put("2b.png", six.bright(7))
-        assert six.run("--skip-existing", "--probabilities") == 0
-        assert seen == [1, 7, 3]
+        assert predicted("--skip-existing", "--probabilities") == [1, 7, 3]
         assert [row["input"] for row in six.table()] == ["0.png", "1.png", "2.png", "2b.png", "3.png", "4.png", "5.png"]
         assert [row["tumor_pixels"] for row in six.table()] == [str(17 * n) for n in (0, 1, 2, 7, 3, 4, 5)]
-        after = everything(six.out)
+        after = contents(six.out)
         del before["predictions.csv"]
         assert {name: after[name] for name in before} == before
-        seen.clear()
-        assert six.run("--skip-existing", "--overlays") == 0
-        assert seen == [0, 1, 2, 7, 3, 4, 5]
+        assert predicted("--skip-existing", "--overlays") == [0, 1, 2, 7, 3, 4, 5]
 
-    def test_failed_images_are_tried_again(self, six, seen):
+    def test_failed_images_are_tried_again(self, six, predicted):
         (six.source / "2.png").write_text("no picture")
         assert six.run() == 2
-        seen.clear()
         six.put("2.png", six.bright(2))
-        assert six.run("--skip-existing") == 0
-        assert seen == [2]
+        assert predicted("--skip-existing") == [2]
         assert [row["status"] for row in six.table()] == ["ok"] * 6
 
-    def test_a_mask_without_a_row_is_made_again(self, six, seen):
-        assert six.run() == 0
-        before = everything(six.out)
+    def test_a_mask_without_a_row_is_made_again(self, done, predicted):
+        before = contents(done.out)
         lines = before["predictions.csv"].splitlines(keepends=True)
-        (six.out / "predictions.csv").write_bytes(b"".join(lines[:3] + lines[4:]))
-        seen.clear()
-        assert six.run("--skip-existing") == 0
-        assert seen == [2] and everything(six.out) == before
+        (done.out / "predictions.csv").write_bytes(b"".join(lines[:3] + lines[4:]))
+        assert predicted("--skip-existing") == [2] and contents(done.out) == before
 
     @pytest.mark.parametrize("torn", [b"", b"4.png,4.pn", b'4.png,4.png,ok,20,17,0.5,68,0.2,0.8,"'])
-    def test_rows_of_a_killed_process_are_found(self, six, seen, torn):
-        assert six.run() == 0
-        before = everything(six.out)
+    def test_rows_of_a_killed_process_are_found(self, done, predicted, torn):
+        before = contents(done.out)
         # As a process leaves it that is killed after its fourth row: masks beyond it, and no table.
         lines = before["predictions.csv"].splitlines(keepends=True)
-        (six.out / "predictions.csv").unlink()
-        (six.out / ".predictions.csv.part").write_bytes(b"".join(lines[:5]) + torn)
-        (six.out / "5.png").unlink()
-        seen.clear()
-        assert six.run("--skip-existing") == 0
-        assert seen == [3, 4, 5]  # the last row of the killed process might have been half of a volume's
-        assert everything(six.out) == before
+        (done.out / "predictions.csv").unlink()
+        (done.out / ".predictions.csv.part").write_bytes(b"".join(lines[:5]) + torn)
+        (done.out / "5.png").unlink()
+        # The last row of the killed process might have been half of a volume's.
+        assert predicted("--skip-existing") == [3, 4, 5]
+        assert contents(done.out) == before
 
-    def test_two_killed_runs_one_after_the_other(self, six, seen, fake):
-        assert six.run() == 0
-        before = everything(six.out)
+    def test_two_killed_runs_one_after_the_other(self, done, predicted, fake):
+        before = contents(done.out)
         lines = before["predictions.csv"].splitlines(keepends=True)
-        (six.out / "predictions.csv").write_bytes(lines[0] + b"".join(lines[5:]))
-        (six.out / ".predictions.csv.part").write_bytes(b"".join(lines[:4]))
+        (done.out / "predictions.csv").write_bytes(lines[0] + b"".join(lines[5:]))
+        (done.out / ".predictions.csv.part").write_bytes(b"".join(lines[:4]))
         with fake.interrupted(0), pytest.raises(KeyboardInterrupt):
-            six.run("--skip-existing")
-        seen.clear()
-        assert six.run("--skip-existing") == 0
-        assert seen == [2, 3] and everything(six.out) == before
+            done.run("--skip-existing")
+        assert predicted("--skip-existing") == [2, 3] and contents(done.out) == before
 
-    def test_interrupted_while_it_skips_keeps_later_rows(self, six, seen, fake):
-        assert six.run() == 0
-        before = everything(six.out)
-        (six.out / "1.png").unlink()
-        (six.out / "3.png").unlink()
+    def test_interrupted_while_it_skips_keeps_later_rows(self, done, predicted, fake):
+        before = contents(done.out)
+        (done.out / "1.png").unlink()
+        (done.out / "3.png").unlink()
         with fake.interrupted(1):
-            assert six.run("--skip-existing") == 1
-        assert [row["input"] for row in six.table()] == ["0.png", "1.png", "2.png", "4.png", "5.png"]
-        seen.clear()
-        assert six.run("--skip-existing") == 0
-        assert seen == [3] and everything(six.out) == before
+            assert done.run("--skip-existing") == 1
+        assert [row["input"] for row in done.table()] == ["0.png", "1.png", "2.png", "4.png", "5.png"]
+        assert predicted("--skip-existing") == [3] and contents(done.out) == before
 
-    def test_one_file_of_the_folder_keeps_the_rows_of_the_others(self, six, seen):
-        assert six.run() == 0
-        six.put("7.png", six.bright(7))
-        assert six.run("--skip-existing", source=six.source / "7.png") == 0
-        assert [row["input"] for row in six.table()] == ["7.png", *SIX]
+    def test_one_file_of_the_folder_keeps_the_rows_of_the_others(self, done, predicted):
+        done.put("7.png", done.bright(7))
+        assert done.run("--skip-existing", source=done.source / "7.png") == 0
+        assert [row["input"] for row in done.table()] == ["7.png", *SIX]
 
     @pytest.mark.parametrize(
         ("more", "named"),
@@ -134,51 +122,40 @@ class TestSkipExisting:
             (["--spacing", "2"], "with spacing None instead of 2.0"),
         ],
     )
-    def test_other_options_are_refused(self, six, more, named):
-        assert six.run() == 0
-        before = everything(six.out)
+    def test_other_options_are_refused(self, done, more, named):
+        before = contents(done.out)
         with pytest.raises(UserError, match=named) as e:
-            six.run("--skip-existing", *more)
+            done.run("--skip-existing", *more)
         assert "without --skip-existing" in str(e.value) and "\n" not in str(e.value)
-        assert everything(six.out) == before
-        assert six.run(*more) == 0
+        assert contents(done.out) == before
+        assert done.run(*more) == 0
 
-    def test_other_networks_and_inputs_are_refused(self, six, fake, monkeypatch):
-        assert six.run() == 0
-        six.put(six.folder / "other/3.png", six.bright(9))
+    def test_other_networks_and_inputs_are_refused(self, done, fake, monkeypatch):
+        done.put(done.folder / "other/3.png", done.bright(9))
         with pytest.raises(UserError, match=r"with input .*/in instead of .*/other"):
-            six.run("--skip-existing", source=six.folder / "other")
+            done.run("--skip-existing", source=done.folder / "other")
         monkeypatch.setattr(fake, "describe", lambda self: {"networks": [8], "threshold": 0.5})
         with pytest.raises(UserError, match="with other networks"):
-            six.run("--skip-existing")
+            done.run("--skip-existing")
 
-    def test_passes_with_dropout_decide_about_the_uncertainty_alone(self, six, seen):
-        assert six.run() == 0
-        seen.clear()
-        assert six.run("--skip-existing", "--uncertainty", "--dropout-samples", "8") == 0
-        assert seen == [0, 1, 2, 3, 4, 5]
-        seen.clear()
-        assert six.run("--skip-existing") == 0
-        assert seen == []
+    def test_passes_with_dropout_decide_about_the_uncertainty_alone(self, done, predicted):
+        assert predicted("--skip-existing", "--uncertainty", "--dropout-samples", "8") == [0, 1, 2, 3, 4, 5]
+        assert predicted("--skip-existing") == []
         with pytest.raises(UserError, match="with dropout_samples 8 instead of 9"):
-            six.run("--skip-existing", "--uncertainty", "--dropout-samples", "9")
+            done.run("--skip-existing", "--uncertainty", "--dropout-samples", "9")
 
-    def test_a_table_that_does_not_say_how_it_was_made(self, six):
-        assert six.run() == 0
-        (six.out / "predictions.json").unlink()
+    def test_a_table_that_does_not_say_how_it_was_made(self, done):
+        (done.out / "predictions.json").unlink()
         with pytest.raises(UserError, match=r"no predictions\.json beside it"):
-            six.run("--skip-existing")
+            done.run("--skip-existing")
 
-    def test_a_killed_run_with_other_options_leaves_no_rows_of_the_old_ones(self, six, seen, fake):
-        assert six.run() == 0
+    def test_a_killed_run_with_other_options_leaves_no_rows_of_the_old_ones(self, done, predicted, fake):
         with fake.interrupted(2):
-            assert six.run("--threshold", "0.1") == 1
+            assert done.run("--threshold", "0.1") == 1
         with pytest.raises(UserError, match=r"with threshold 0\.1 instead of 0\.5"):
-            six.run("--skip-existing")
-        seen.clear()
-        assert six.run("--threshold", "0.1", "--skip-existing") == 0
-        assert seen == [2, 3, 4, 5]
-        assert all((read_image(six.out / name) == 255).all() for name in SIX)
+            done.run("--skip-existing")
+        assert predicted("--threshold", "0.1", "--skip-existing") == [2, 3, 4, 5]
+        assert all((read_image(done.out / name) == 255).all() for name in SIX)
 
 
 class TestParts:
@@ -192,7 +169,7 @@ class TestParts:
             assert [row["input"] for row in six.table(f"predictions.{k}-of-4.csv")] == names
         tables = [f"predictions.{k}-of-4.{kind}" for k in range(4) for kind in ("csv", "json")]
         assert six.files() == [*SIX, *tables]
-        masks = {name: content for name, content in everything(six.out).items() if name in SIX}
+        masks = {name: content for name, content in contents(six.out).items() if name in SIX}
         assert six.run(out=six.folder / "whole") == 0
         assert masks == {name: (six.folder / "whole" / name).read_bytes() for name in SIX}
 
@@ -200,19 +177,17 @@ class TestParts:
         assert self.part(six, 6, 7) == 0
         assert six.table("predictions.6-of-7.csv") == []
 
-    def test_rows_of_any_part_count_for_the_whole(self, six, seen):
+    def test_rows_of_any_part_count_for_the_whole(self, six, predicted):
         assert self.part(six, 1, 2) == 0
-        seen.clear()
-        assert six.run("--skip-existing") == 0
-        assert seen == [0, 2, 4]
+        assert predicted("--skip-existing") == [0, 2, 4]
         assert [row["input"] for row in six.table()] == SIX
 
     def test_a_part_with_other_options_is_refused(self, six):
         assert self.part(six, 0, 2) == 0
-        before = everything(six.out)
+        before = contents(six.out)
         with pytest.raises(UserError, match=r"predictions\.0-of-2\.csv was made with threshold 0\.5 instead of 0\.3"):
             self.part(six, 1, 2, "--threshold", "0.3")
-        assert everything(six.out) == before
+        assert contents(six.out) == before
 
     def test_names_clash_in_whatever_part_they_are(self, six):
         six.put("5.bmp", six.bright(1))

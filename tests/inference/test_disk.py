@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 
 import unet_jax.inference.folder  # noqa: F401  # before `fake` stands for the Predictor that it names
+from tests.helpers.commands import exit_code
 from tests.helpers.disk import files_of_at_most, only_readable, unwritable, work_was_done
 from unet_jax.config import UserError
-from unet_jax.shared import cli
 
 
 @pytest.fixture
@@ -20,10 +20,7 @@ def pictures(job, fake):
 
 
 def leave(job, *more: str) -> int:
-    """The exit code of the command."""
-    with pytest.raises(SystemExit) as left:
-        cli.run(lambda: job.run(*more))
-    return left.value.code
+    return exit_code(lambda argv: job.run(*argv), *more)
 
 
 @pytest.mark.parametrize("kind", ["--probabilities", "--overlays", "--uncertainty"])

@@ -30,8 +30,7 @@ def images(tiny_data):
 @pytest.fixture(scope="module")
 def other(trained, tmp_path_factory):
     """Another network: the trained run's latest step, with a threshold of its own."""
-    workdir = tmp_path_factory.mktemp("other") / "run"
-    shutil.copytree(trained, workdir)
+    workdir = shutil.copytree(trained, tmp_path_factory.mktemp("other") / "run")
     chosen = json.loads((workdir / "threshold.json").read_text())
     steps = sorted(int(p.stem) for p in (workdir / "checkpoints").glob("*.json"))
     step = next(s for s in steps if s != chosen["checkpoint_step"])
@@ -163,8 +162,7 @@ def test_equal_networks_share_a_program(trained):
 
 
 def test_masks_are_cleaned_as_chosen(trained, tmp_path, images):
-    workdir = Workdir(tmp_path / "run")
-    shutil.copytree(trained, workdir.path)
+    workdir = Workdir(shutil.copytree(trained, tmp_path / "run"))
     step = open_run(workdir.path).step
     entry = {"checkpoint_step": step, "threshold": 0.5, "micro_iou": 0.5}
     store_choice(workdir.postprocess, PostprocessChoice(5, True, **entry))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.helpers.report import make_records
 from unet_jax.reporting.figures import (
     dice_figure,
     history_figure,
@@ -15,9 +16,9 @@ from unet_jax.reporting.figures import (
     reliability_figure,
     svg,
     threshold_figure,
-    threshold_png,
+    write_png,
 )
-from unet_jax.reporting.gallery import GalleryRow, gallery_png
+from unet_jax.reporting.gallery import GalleryRow, gallery_figure
 
 BLUE, VERMILLION, SKY, ORANGE = "#0072b2", "#d55e00", "#56b4e9", "#e69f00"
 BINS = [
@@ -31,18 +32,6 @@ ROWS = [
 ]
 
 
-def records(val_iou, **changes):
-    """Lines of metrics.jsonl with these validation IoUs; the other values tell epoch and metric apart."""
-    lines = []
-    for i, value in enumerate(val_iou, start=1):
-        part = {"loss": 1 / i, "micro_iou": i / 10, "micro_dice": i / 9, "pixel_accuracy": 0.9 + i / 100}
-        val = {"loss": 2 / i, "micro_iou": value, "micro_dice": 0.5, "pixel_accuracy": 0.8 + i / 100}
-        lines.append(
-            {"epoch": i, "step": 7 * i, "learning_rate": 1e-3 / i, "seconds": 1.0, "train": part, "val": val | changes}
-        )
-    return lines
-
-
 def line(axes, label):
     """The data of the one line whose label starts so."""
     (found,) = [x for x in axes.get_lines() if str(x.get_label()).startswith(label)]
@@ -50,7 +39,7 @@ def line(axes, label):
 
 
 def test_history_draws_each_metric_of_train_and_validation():
-    loss, accuracy, iou, rate = history_figure(records([0.2, 0.5, 0.4])).axes
+    loss, accuracy, iou, rate = history_figure(make_records([0.2, 0.5, 0.4])).axes
     expected = {
         loss: ([1, 1 / 2, 1 / 3], [2, 1, 2 / 3]),
         accuracy: ([0.91, 0.92, 0.93], [0.81, 0.82, 0.83]),
@@ -67,7 +56,7 @@ def test_history_draws_each_metric_of_train_and_validation():
 
 
 def test_history_marks_the_epoch_of_the_best_validation_iou_in_each_panel():
-    figure = history_figure(records([0.2, 0.5, 0.4]))
+    figure = history_figure(make_records([0.2, 0.5, 0.4]))
     loss, accuracy, iou, _ = figure.axes
     for axes, value in ((loss, 1.0), (accuracy, 0.82), (iou, 0.5)):
         x, y = line(axes, "highest validation micro-IoU: epoch 2")
@@ -76,20 +65,20 @@ def test_history_marks_the_epoch_of_the_best_validation_iou_in_each_panel():
     words = [t.get_text() for t in figure.legends[0].get_texts()]
     assert words == ["train", "validation", "highest validation micro-IoU: epoch 2", "learning rate"]
     # Of equal epochs the latest, and one without a loss all the same.
-    assert line(history_figure(records([0.1, 0.6, 0.6])).axes[2], "highest")[0].tolist() == [3]
-    loss, _, iou, _ = history_figure(records([0.2], loss=None)).axes
+    assert line(history_figure(make_records([0.1, 0.6, 0.6])).axes[2], "highest")[0].tolist() == [3]
+    loss, _, iou, _ = history_figure(make_records([0.2], loss=None)).axes
     assert (loss.get_title(), iou.get_title()) == ("Loss", "Micro-IoU (best epoch: 0.200)")
 
 
 @pytest.mark.parametrize("missing", [None, float("nan"), float("inf")])
 def test_history_leaves_a_gap_for_a_value_that_is_not_finite(missing):
-    iou = history_figure(records([0.2, missing, 0.4, 0.3])).axes[2]
+    iou = history_figure(make_records([0.2, missing, 0.4, 0.3])).axes[2]
     np.testing.assert_array_equal(line(iou, "validation")[1], [0.2, np.nan, 0.4, 0.3])
     assert line(iou, "highest")[0].tolist() == [3]
 
 
 def test_history_without_any_validation_iou_marks_nothing(tmp_path):
-    lines = records([None, None])
+    lines = make_records([None, None])
     for axes in history_figure(lines).axes:
         assert not [x for x in axes.get_lines() if "highest" in str(x.get_label())]
     history_png(lines, tmp_path / "h.png")
@@ -97,7 +86,7 @@ def test_history_without_any_validation_iou_marks_nothing(tmp_path):
 
 
 def test_history_of_one_epoch_shows_points():
-    for axes in history_figure(records([0.3])).axes:
+    for axes in history_figure(make_records([0.3])).axes:
         assert all(x.get_marker() not in ("", "None") for x in axes.get_lines() if not x.get_label().startswith("_"))
         assert axes.get_xlim() == (0, 2)
 
@@ -158,12 +147,12 @@ def size(path):
 
 
 def draw_all(folder):
-    history_png(records([0.2, 0.5, 0.4]), folder / "history.png")
-    threshold_png([0.25, 0.5, 0.75], [0.4, 0.625, 0.5], 0.5, folder / "threshold.png")
+    history_png(make_records([0.2, 0.5, 0.4]), folder / "history.png")
+    write_png(threshold_figure([0.25, 0.5, 0.75], [0.4, 0.625, 0.5], 0.5), folder / "threshold.png", dpi=120)
     ys, xs = np.mgrid[:64, :64]
     disc = (ys - 20) ** 2 + (xs - 30) ** 2 <= 36
     row = GalleryRow(ys * xs, disc, np.roll(disc, 4, axis=(0, 1)), "glioma", slice=12, dice=0.5)
-    gallery_png([row], folder / "gallery.png")
+    write_png(gallery_figure([row]), folder / "gallery.png", dpi=100)
     return {p.name: p.read_bytes() for p in sorted(folder.iterdir())}
 
 

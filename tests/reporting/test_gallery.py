@@ -8,7 +8,8 @@ from matplotlib.colors import to_hex
 from PIL import Image
 
 from tests.helpers.scores import SCORES, glioma
-from unet_jax.reporting.gallery import GalleryRow, choose_gallery, gallery_figure, gallery_png
+from unet_jax.reporting.figures import write_png
+from unet_jax.reporting.gallery import GalleryRow, choose_gallery, gallery_figure
 from unet_jax.reporting.pictures import square_around
 
 SKY, ORANGE = "#56b4e9", "#e69f00"
@@ -121,7 +122,7 @@ def test_gallery_of_empty_or_full_masks_and_a_constant_image(filled, tmp_path):
     axes = gallery_figure([one]).axes[3]
     assert not axes.collections
     assert axes.get_xlim() == (-0.5, 31.5)
-    gallery_png([one], tmp_path / "g.png")
+    write_png(gallery_figure([one]), tmp_path / "g.png", dpi=100)
     with Image.open(tmp_path / "g.png") as image:
         image.load()
         assert image.width > 900

@@ -1,23 +1,19 @@
 """The HTML report without a browser: its numbers, its pictures, its safety."""
 
 import base64
-import fnmatch
 import gc
 import hashlib
 import json
 import re
-import tomllib
 import weakref
 from html.parser import HTMLParser
-from pathlib import Path
 
 import matplotlib
 import numpy as np
 import pytest
 
-import unet_jax
-from tests.helpers.report import CALIBRATION, SCALARS, TUMORS, make_summary
-from unet_jax.reporting.html import NONE, write_report
+from tests.helpers.report import SCALARS, TUMORS, make_records, make_summary, written
+from unet_jax.reporting.html import NONE
 from unet_jax.reporting.pictures import Picture, picture_record
 
 MEASURES = ("iou", "dice", "pixel_accuracy", "precision", "sensitivity", "specificity", "volumetric_similarity")
@@ -53,33 +49,16 @@ def make_pictures(rows, side=32):
         yield Picture(slice=row["slice"], image=image, mask=mask, pred=probs >= 0.5, probs=probs)
 
 
-def make_records(n):
-    part = {"loss": 0.5, "micro_iou": 0.6, "micro_dice": 0.7, "pixel_accuracy": 0.9}
-    return [{"epoch": i + 1, "step": i, "learning_rate": 1e-3, "train": part, "val": part} for i in range(n)]
-
-
 PLOTS = {
-    "records": make_records(3),
+    "records": make_records([0.6] * 3),
     "thresholds": {"0.25": 0.5, "0.50": 0.4},
-    "threshold_cost": COST,
+    "summary": make_summary(4, threshold_cost=COST),
 }
 
 
 def write(path, n=4, **changes):
-    """A report, without learning curves and thresholds unless they are asked for; returns its text."""
     rows = make_rows(n)
-    values = {
-        "title": "runs/a",
-        "summary": make_summary(n),
-        "rows": rows,
-        "records": [],
-        "thresholds": None,
-        "calibration": CALIBRATION,
-        "threshold_cost": None,
-        "pictures": make_pictures(rows),
-    }
-    write_report(path, **(values | changes))
-    return path.read_text("utf-8")
+    return written(path, **({"rows": rows, "pictures": make_pictures(rows)} | changes))
 
 
 class Page(HTMLParser):
@@ -212,11 +191,11 @@ def test_plots_of_nothing_are_left_out(tmp_path):
     *plots, _ = [e[1]["alt"] for e in page.all("img")]  # the last one is the bar of colours
     reliability = "Fraction of tumour over predicted probability; ECE 0.012"
     assert plots == [reliability, "Native Dice of the slices of each tumour type"]
-    page = Page(write(tmp_path / "r.html", threshold_cost=COST))
+    page = Page(write(tmp_path / "r.html", summary=make_summary(4, threshold_cost=COST)))
     assert "without a look at it costs 0.030" in page.words("section", id="plots")
     # A threshold that was not compared costs nothing that is known.
     cost = COST | {"chosen": 0.33, "micro_iou": None, "cost": None}
-    page = Page(write(tmp_path / "r.html", threshold_cost=cost))
+    page = Page(write(tmp_path / "r.html", summary=make_summary(4, threshold_cost=cost)))
     words = "Threshold 0.33 is none of those compared; of them the best for this split would be 0.35 with 0.640."
     assert words in page.words("section", id="plots")
 
@@ -310,15 +289,6 @@ def test_pictures_that_are_not_those_of_the_rows_leave_the_old_report(change, me
     with pytest.raises(ValueError, match=message):
         write(path, pictures=iter(change(list(make_pictures(make_rows(4))))))
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"] and path.read_text() == "old"
-
-
-def test_the_page_is_among_the_files_that_are_installed():
-    root = Path(unet_jax.__file__).parent
-    settings = tomllib.loads((root.parent / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
-    patterns = [f"{package.replace('.', '/')}/{p}" for package, each in settings.items() for p in each]
-    pages = [p.relative_to(root.parent).as_posix() for p in (root / "reporting" / "page").iterdir()]
-    assert len(pages) == 6
-    assert [p for p in pages if not any(fnmatch.fnmatch(p, pattern) for pattern in patterns)] == []
 
 
 def test_how_masks_were_made_is_told_where_it_is_not_the_usual_way(tmp_path):

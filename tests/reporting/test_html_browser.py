@@ -12,8 +12,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-from tests.helpers.report import CALIBRATION, TUMORS, make_summary
-from unet_jax.reporting.html import write_report
+from tests.helpers.report import TUMORS, make_summary, written
 from unet_jax.reporting.pictures import Picture
 
 N = 60
@@ -67,17 +66,7 @@ def browser(tmp_path_factory):
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
     path = tmp_path_factory.mktemp("report") / "report.html"
-    write_report(
-        path,
-        title="runs/a",
-        summary=make_summary(N, threshold=0.35),
-        rows=make_rows(),
-        records=[],
-        thresholds=None,
-        calibration=CALIBRATION,
-        threshold_cost=None,
-        pictures=make_pictures(),
-    )
+    written(path, make_rows(), make_pictures(), summary=make_summary(N, threshold=0.35))
     return path.as_uri()
 
 

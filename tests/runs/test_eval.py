@@ -96,8 +96,7 @@ def test_threshold_and_checkpoint_can_be_given(trained, capsys):
 
 
 def test_another_checkpoint_leaves_the_stored_threshold(trained, tmp_path):
-    workdir = tmp_path / "run"
-    shutil.copytree(trained, workdir)
+    workdir = shutil.copytree(trained, tmp_path / "run")
     stored = (workdir / "threshold.json").read_text()
     steps = sorted(int(p.name) for p in (workdir / "checkpoints").iterdir() if p.is_dir() and p.name.isdecimal())
     other = next(s for s in steps if s != json.loads(stored)["checkpoint_step"])
@@ -133,8 +132,7 @@ def test_no_run(tmp_path):
 
 def test_post_processing_is_chosen_on_validation_and_stored(trained, tiny_data, tmp_path):
     """Against every choice tried out by hand."""
-    workdir = tmp_path / "run"
-    shutil.copytree(trained, workdir)
+    workdir = shutil.copytree(trained, tmp_path / "run")
     stored = read_json(workdir / "postprocess.json")
     (workdir / "postprocess.json").unlink()
     evaluate(workdir, "--split", "val", "--postprocess")
@@ -193,8 +191,7 @@ def test_several_runs_are_averaged_into_a_folder_of_their_own(trained, tmp_path)
 
 
 def test_runs_of_different_splits_are_not_averaged(trained, tmp_path):
-    other = tmp_path / "other"
-    shutil.copytree(trained, other)
+    other = shutil.copytree(trained, tmp_path / "other")
     split = read_json(other / "split.json")
     split["test"], split["val"] = split["val"], split["test"]
     (other / "split.json").write_text(json.dumps(split))

@@ -13,14 +13,16 @@ MASK = np.array([[0, 0, 1], [0, 1, 1]], np.uint8)
 
 
 def test_counts_by_hand():
-    # Four bins: 0 and 0.2; 0.25, on the edge of two; 0.5 likewise; 0.9 and 1.
-    counts = calibration_counts(PROBS, MASK, bins=4)
+    # Each in a bin of its own; all but 0 and 1 lie on the edge of two.
+    counts = calibration_counts(PROBS, MASK)
     assert counts.dtype == np.float64
-    np.testing.assert_allclose(counts, [[2, 0.2, 0], [1, 0.25, 1], [1, 0.5, 0], [2, 1.9, 2]], rtol=1e-6)
+    expected = [[1, 0, 0], [1, 0.2, 0], [1, 0.25, 1], [1, 0.5, 0], [1, 0.9, 1], [1, 1, 1]]
+    np.testing.assert_allclose(counts[[0, 4, 5, 10, 18, 19]], expected, rtol=1e-6)
+    np.testing.assert_allclose(counts.sum(axis=0), [6, 2.85, 3], rtol=1e-6)
 
 
 def test_summary_by_hand():
-    summary = calibration_summary(calibration_counts(PROBS, MASK, bins=4))
+    summary = calibration_summary(np.array([[2, 0.2, 0], [1, 0.25, 1], [1, 0.5, 0], [2, 1.9, 2]]))
     # |0.1 - 0| of two, |0.25 - 1| of one, |0.5 - 0| of one, |0.95 - 1| of two pixels.
     assert summary["ece"] == pytest.approx((2 * 0.1 + 0.75 + 0.5 + 2 * 0.05) / 6, rel=1e-6)
     assert summary["ece_candidates"] == pytest.approx((0.75 + 0.5 + 2 * 0.05) / 4, rel=1e-6)
@@ -55,22 +57,17 @@ def test_what_is_empty_is_none(tmp_path):
     write_json(tmp_path / "c.json", background)
 
 
-def test_one_bin_holds_everything():
-    np.testing.assert_allclose(calibration_counts(PROBS, MASK, bins=1), [[6, 2.85, 3]], rtol=1e-6)
-
-
-@pytest.mark.parametrize("bins", [7, 20])
-def test_bins_equal_scikit_learn_and_slices_add_up(bins):
-    rng = np.random.default_rng(bins)
+def test_bins_equal_scikit_learn_and_slices_add_up():
+    rng = np.random.default_rng(0)
     probs = (rng.random((3, 40, 50)) ** 3).astype(np.float32)
     mask = rng.random(probs.shape) < probs**1.5
-    counts = sum(calibration_counts(p, m, bins) for p, m in zip(probs, mask, strict=True))
-    np.testing.assert_allclose(counts, calibration_counts(probs.reshape(120, 50), mask.reshape(120, 50), bins))
+    counts = np.sum([calibration_counts(p, m) for p, m in zip(probs, mask, strict=True)], axis=0)
+    np.testing.assert_allclose(counts, calibration_counts(probs.reshape(120, 50), mask.reshape(120, 50)))
     summary = calibration_summary(counts)
-    fractions, means = calibration_curve(mask.ravel(), probs.ravel(), n_bins=bins, strategy="uniform")
+    fractions, means = calibration_curve(mask.ravel(), probs.ravel(), n_bins=20, strategy="uniform")
     np.testing.assert_allclose([b["fraction_tumor"] for b in summary["bins"]], fractions, rtol=1e-12)
     np.testing.assert_allclose([b["mean_probability"] for b in summary["bins"]], means, rtol=1e-5)
-    pixels = np.histogram(probs, bins, (0, 1))[0]
+    pixels = np.histogram(probs, 20, (0, 1))[0]
     assert summary["ece"] == pytest.approx((pixels * np.abs(fractions - means)).sum() / probs.size, rel=1e-5)
 
 
@@ -81,7 +78,7 @@ def test_probabilities_that_mean_what_they_say_have_no_error():
 
 def test_the_cost_of_a_threshold_by_hand():
     probs = np.array([[0.3, 0.42, 0.42, 0.7]], np.float32)
-    counts = threshold_counts(probs, np.array([[0, 1, 1, 1]], np.uint8))
+    counts = threshold_counts(calibration_counts(probs, np.array([[0, 1, 1, 1]], np.uint8)))
     # 0.35 and 0.4 are perfect, 0.4 being nearer to one half; from 0.45 on one of three is found.
     cost = threshold_cost(counts, 0.45)
     assert cost == {
@@ -95,7 +92,7 @@ def test_the_cost_of_a_threshold_by_hand():
 
 
 def test_a_threshold_that_was_not_tried_has_no_cost():
-    cost = threshold_cost(threshold_counts(PROBS, MASK), 0.33)
+    cost = threshold_cost(threshold_counts(calibration_counts(PROBS, MASK)), 0.33)
     assert (cost["chosen"], cost["micro_iou"], cost["cost"]) == (0.33, None, None)
     # By hand: at 0.25 the prediction holds 0.25, 0.5, 0.9 and 1, of which three are all of the tumour.
     assert (cost["best_on_split"], cost["best_micro_iou"]) == (0.25, 3 / 4)

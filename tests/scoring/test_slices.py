@@ -142,18 +142,8 @@ def test_missing_a_tumor_never_improves_a_figure(slices, data):
 
     def figures(preds):
         scores = [
-            score_slice(
-                slice=i,
-                pid="p",
-                tumor="glioma",
-                network_pred=pred,
-                network_mask=mask,
-                native_pred=pred,
-                native_mask=mask,
-                spacing=0.5,
-                tolerance=1.0,
-            )
-            for i, (pred, (_, mask)) in enumerate(zip(preds, slices, strict=True))
+            score(spacing=0.5, network_pred=pred, network_mask=mask, native_pred=pred, native_mask=mask)
+            for pred, (_, mask) in zip(preds, slices, strict=True)
         ]
         columns = slice_columns(scores, "native")
         assert columns["missed"].tolist() == [not (p & m).any() for p, (_, m) in zip(preds, slices, strict=True)]

@@ -7,18 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.helpers.scores import SCORES, glioma, scored
+from tests.helpers.scores import SCORES, glioma, scored, summed_up
 from unet_jax.scoring.components import Detection
 from unet_jax.scoring.metrics import EMPTY_RULE, Counts
 from unet_jax.scoring.slices import FIGURES, MEASURES, patient_rows, slice_rows
-from unet_jax.scoring.summary import summarize
 from unet_jax.scoring.surface import SurfaceScore
 from unet_jax.shared.files import write_csv, write_json
-
-
-def summed_up(scores, **options):
-    settings = {"split": "test", "threshold": 0.45, "mask_rule": "area", "spacing": None, "tolerance": 2.0}
-    return summarize(scores, **settings | options)
 
 
 def test_summary_by_hand():

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.metrics import confusion_matrix_at_thresholds, jaccard_score
 
+from unet_jax.scoring.calibration import calibration_counts
 from unet_jax.scoring.metrics import apply_threshold, count_per_slice
 from unet_jax.scoring.thresholds import THRESHOLDS, best_threshold, threshold_counts, threshold_ious
 
@@ -25,7 +26,7 @@ probability = st.one_of(st.sampled_from([*ON, *BESIDE]), st.floats(0, 1, width=3
 @settings(deadline=None)
 @given(hnp.arrays(np.float32, (5, 7), elements=probability), hnp.arrays(bool, (5, 7)))
 def test_the_sweep_equals_counting_at_each_threshold(probs, mask):
-    swept = threshold_counts(probs, mask)
+    swept = threshold_counts(calibration_counts(probs, mask))
     assert swept.shape == (len(THRESHOLDS), 4)
     assert swept.dtype == np.int64
     for row, threshold in zip(swept, THRESHOLDS, strict=True):
@@ -38,7 +39,8 @@ def test_the_sweep_equals_scikit_learn():
     mask, probs = rng.random((60, 70)) < 0.2, rng.choice(np.array([0, *THRESHOLDS, 1], np.float32), (60, 70))
     tn, fp, fn, tp, scores = confusion_matrix_at_thresholds(mask.ravel(), probs.ravel())
     counts = np.stack([tp, fp, fn, tn], axis=1)[np.isin(scores, np.float32(THRESHOLDS))]
-    np.testing.assert_array_equal(threshold_counts(probs, mask), counts[::-1])  # scikit-learn's begin with the highest
+    swept = threshold_counts(calibration_counts(probs, mask))
+    np.testing.assert_array_equal(swept, counts[::-1])  # scikit-learn's begin with the highest
     ious = [jaccard_score(mask.ravel(), probs.ravel() >= np.float32(t)) for t in THRESHOLDS]
     np.testing.assert_allclose(threshold_ious(counts[::-1].astype(np.int64)), ious, rtol=1e-12)
 
@@ -46,7 +48,7 @@ def test_the_sweep_equals_scikit_learn():
 def test_the_sweep_by_hand():
     probs = np.array([[0.04, 0.5, 0.97], [0.2, 0.5, 0.6]], np.float32)
     mask = np.array([[0, 1, 1], [1, 0, 0]], np.uint8)
-    swept = threshold_counts(probs, mask)
+    swept = threshold_counts(calibration_counts(probs, mask))
     assert swept[THRESHOLDS.index(0.05)].tolist() == [3, 2, 0, 1]
     assert swept[THRESHOLDS.index(0.5)].tolist() == [2, 2, 1, 1]  # the two of exactly 0.5 are tumour
     assert swept[THRESHOLDS.index(0.55)].tolist() == [1, 1, 2, 2]

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.helpers.mat import slice_file
 from unet_jax.config import LoaderConfig, UserError
 from unet_jax.data.converted.arrays import Arrays
 from unet_jax.data.converted.build import build
@@ -22,7 +23,7 @@ NO_TENSORFLOW = "TensorFlow is not installed, as on Python 3.14 and newer"
 
 
 @pytest.fixture
-def arrays(tmp_path, write_slice) -> Arrays:
+def arrays(tmp_path) -> Arrays:
     """Seven slices that all differ, 16x16, on disk."""
     raw = tmp_path / "raw"
     raw.mkdir()
@@ -30,7 +31,7 @@ def arrays(tmp_path, write_slice) -> Arrays:
         mask = np.zeros((16, 16), np.uint8)
         mask[i : i + 3, 2:9] = 1
         image = np.random.default_rng(i).integers(0, 1000 * i, (16, 16)).astype(np.int16)
-        write_slice(raw / f"{i}.mat", image=image, tumorMask=mask, label=np.array([[1.0 + i % 3]]))
+        slice_file(raw / f"{i}.mat", image=image, tumorMask=mask, label=np.array([[1.0 + i % 3]]))
     return build(raw, tmp_path / "d", size=16, mask_rule="area", workers=1)
 
 
@@ -42,14 +43,6 @@ def assert_same(one: Batch, other: Batch) -> None:
 
 
 # Order
-
-
-def test_what_is_left_out_changes_with_the_epoch():
-    order = Order(np.arange(11), 4, seed=0)
-    left_out = {
-        frozenset(range(11)) - frozenset(np.concatenate([order(2 * e), order(2 * e + 1)]).tolist()) for e in range(10)
-    }
-    assert len(left_out) > 1 and all(len(rest) == 3 for rest in left_out)
 
 
 @given(
@@ -82,18 +75,12 @@ def test_a_step_is_the_same_in_whatever_order_it_is_asked_for():
 
 
 def test_the_permutation_is_that_of_seed_and_epoch():
-    # Resumed runs rely on it across versions of the program.
-    rows = np.arange(50, 60)
-    for seed, sign, epoch in ((7, 0, 0), (7, 0, 4), (-7, 1, 4)):
-        expected = np.random.default_rng([7, sign, epoch]).permutation(rows)
+    # Resumed runs rely on it across versions of the program. What is left out is the permutation's rest.
+    rows = np.arange(50, 61)
+    for seed, sign, epoch in ((7, 0, 0), (7, 0, 1), (7, 0, 4), (-7, 1, 4), (0, 0, 4)):
+        expected = np.random.default_rng([abs(seed), sign, epoch]).permutation(rows)[:10]
         order = Order(rows, 5, seed)
         assert np.concatenate([order(2 * epoch), order(2 * epoch + 1)]).tolist() == expected.tolist()
-
-
-def test_epochs_and_seeds_differ():
-    rows = np.arange(20)
-    epochs = [tuple(Order(rows, 20, seed)(epoch).tolist()) for seed in (0, 1, -1) for epoch in range(4)]
-    assert len(set(epochs)) == len(epochs)
 
 
 # Batches of training

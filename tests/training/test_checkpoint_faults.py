@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.checkpoints import assert_same_bits, make_state, variables, write
-from tests.helpers.disk import files_of_at_most
+from tests.helpers.disk import files_of_at_most, full
 from unet_jax.training.checkpoints import store as checkpoint
 from unet_jax.training.checkpoints.store import CheckpointError, Checkpoints
 
@@ -193,10 +193,7 @@ def test_a_disk_too_full_is_noticed_before_writing(copy: Path, monkeypatch: pyte
 
 
 def test_a_failed_write_surfaces_at_closing_behind_an_error_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def fail(*args: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(checkpoint.manifests, "write", fail)
+    monkeypatch.setattr(checkpoint.manifests, "write", full)
     with pytest.raises(OSError, match=r"1 could not be written: .*No space left"), Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(1, make_state(), None)
     with pytest.raises(KeyError) as caught, Checkpoints(tmp_path) as checkpoints:

@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from typing import NamedTuple
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -36,25 +36,18 @@ def test_a_cpu_does_one_step_at_a_time(monkeypatch):
 # The loop, with steps that only count
 
 
-class Counter(NamedTuple):
+class Counter:
     """Compiles to steps that write down what they are asked."""
 
-    asked: list[tuple[int, str]]
+    def __init__(self):
+        self.asked = []
 
     def lower(self, state, source, key, *, count):
-        return _Lowered(count, self.asked)
-
-
-class _Lowered(NamedTuple):
-    count: int
-    asked: list[tuple[int, str]]
-
-    def compile(self):
         def steps(state, source, key):
-            self.asked.append((self.count, source))
-            return state.replace(step=state.step + self.count), np.arange(self.count) + float(state.step)
+            self.asked.append((count, source))
+            return state.replace(step=state.step + count), np.arange(count) + float(state.step)
 
-        return steps
+        return SimpleNamespace(compile=lambda: steps)
 
 
 def at(step: int) -> TrainState:
@@ -66,11 +59,11 @@ def at(step: int) -> TrainState:
     [(0, 9, 4, [1, 4]), (0, 8, 4, [4]), (0, 3, 4, [3]), (2, 9, 4, [1, 3, 4]), (13, 9, 4, [1, 4]), (5, 9, 1, [1])],
 )
 def test_compiled_is_what_the_dispatches_need(start, length, most, sizes):
-    assert list(compile_steps(Counter([]), at(start), "", None, start, length, most)) == sizes
+    assert list(compile_steps(Counter(), at(start), "", None, start, length, most)) == sizes
 
 
 def test_losses_are_told_in_order_while_two_dispatches_are_under_way():
-    counter, told = Counter([]), []
+    counter, told = Counter(), []
     compiled = compile_steps(counter, at(0), "", None, 0, 9, 4)
 
     def settled(step, losses):
@@ -85,7 +78,7 @@ def test_losses_are_told_in_order_while_two_dispatches_are_under_way():
 
 
 def test_a_stop_ends_between_dispatches_with_all_losses_told():
-    counter, told = Counter([]), []
+    counter, told = Counter(), []
     compiled = compile_steps(counter, at(0), "", None, 0, 9, 2)
 
     def settled(step, losses):
@@ -97,7 +90,7 @@ def test_a_stop_ends_between_dispatches_with_all_losses_told():
 
 
 def test_what_is_raised_about_a_loss_ends_the_loop():
-    counter = Counter([])
+    counter = Counter()
     compiled = compile_steps(counter, at(0), "", None, 0, 9, 1)
 
     def settled(step, losses):

@@ -153,7 +153,7 @@ class Predictor:
     def stream_network(self, slices: Iterable[NetworkSlice], batch_size: int = 16) -> Iterator[Probabilities]:
         """Predict slices as `stream` does, from and to the network's size."""
         slices = iter(slices)
-        under_way: deque[tuple[Any, Any, int]] = deque()
+        before: Iterator[Probabilities] = iter(())
         part = list(islice(slices, batch_size))
         batch_size = min(batch_size, 2 ** math.ceil(math.log2(len(part) or 1)))
         while part:
@@ -161,12 +161,11 @@ class Predictor:
             images = np.stack([s.image for s in filled])
             p1 = np.array([s.p1 for s in filled], np.float32)
             p99 = np.array([s.p99 for s in filled], np.float32)
-            under_way.append((*self._compute(images, p1, p99, len(part)), len(part)))
-            if len(under_way) > 1:
-                yield from _fetched(*under_way.popleft())
+            computing = _fetched(*self._compute(images, p1, p99, len(part)), len(part))
+            yield from before
+            before = computing
             part = list(islice(slices, batch_size))
-        while under_way:
-            yield from _fetched(*under_way.popleft())
+        yield from before
 
     def _compute(self, images: np.ndarray, p1: np.ndarray, p99: np.ndarray, count: int) -> tuple[Any, Any]:
         """Start computing the probabilities of a batch on the device, and the spread of its first `count` slices."""
@@ -207,5 +206,6 @@ def _as_slice(image: Any) -> Shaped[np.ndarray, "h w"]:
 
 
 def _fetched(probs: Any, spread: Any, n: int) -> Iterator[Probabilities]:
+    # A generator: the device is waited for when the first of the slices is asked for.
     for i, p in enumerate(np.asarray(probs)[:n]):
         yield Probabilities(p, None if spread is None else np.asarray(spread[i]))

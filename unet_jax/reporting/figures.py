@@ -181,11 +181,6 @@ def history_png(records: Sequence[dict[str, Any]], path: Path) -> None:
     write_png(history_figure(records), path, dpi=120)
 
 
-def threshold_png(thresholds: Sequence[float], ious: Sequence[float], chosen: float, path: Path) -> None:
-    """Write `threshold_figure` to `path` as PNG."""
-    write_png(threshold_figure(thresholds, ious, chosen), path, dpi=120)
-
-
 def write_png(figure: Figure, path: Path, dpi: int) -> None:
     """Write a figure as PNG by `replacing`; equal figures give equal bytes."""
     # matplotlib would name its version.

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -12,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from unet_jax.config import TUMORS
-from unet_jax.reporting.figures import ORANGE, SKY, STYLE, write_png
+from unet_jax.reporting.figures import ORANGE, SKY, STYLE
 from unet_jax.reporting.pictures import square_around
 from unet_jax.scoring.metrics import dice
 from unet_jax.scoring.slices import SliceScore
@@ -115,8 +114,3 @@ def gallery_figure(rows: Sequence[GalleryRow]) -> Figure:
             borderaxespad=0.3,
         )
     return figure
-
-
-def gallery_png(rows: Sequence[GalleryRow], path: Path) -> None:
-    """Write `gallery_figure` to `path` as PNG."""
-    write_png(gallery_figure(rows), path, dpi=100)

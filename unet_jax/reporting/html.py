@@ -64,7 +64,6 @@ def write_report(
     records: Sequence[dict[str, Any]],
     thresholds: Mapping[str, float] | None,
     calibration: Mapping[str, Any],
-    threshold_cost: Mapping[str, Any] | None,
     pictures: Iterable[Picture],
 ) -> None:
     """Write the report. The same input gives the same bytes.
@@ -77,22 +76,30 @@ def write_report(
         records: lines of metrics.jsonl; without any there are no learning curves.
         thresholds: micro-IoU on validation by threshold; None where there was not one threshold for all.
         calibration: `ece`, `ece_candidates` and `bins`.
-        threshold_cost: `chosen`, `micro_iou`, `best_on_split`, `best_micro_iou` and `cost`; None likewise.
         pictures: one of each row's slice, in any order. They are taken one by one and not kept.
 
     Raises:
         ValueError: the pictures' slices are not those of the rows.
     """
     page = resources.files("unet_jax.reporting") / "page"
+    curve = None
+    if thresholds:
+        curve = threshold_figure([float(t) for t in thresholds], list(thresholds.values()), summary["threshold"])
+    plots = {
+        "history": _embedded(history_figure(records)) if records else None,
+        # Three stand side by side: drawn smaller, their letters are as large as the others'.
+        "threshold": _embedded(curve, size=(5.6, 4.2)) if curve else None,
+        "reliability": _embedded(reliability_figure(calibration), size=(5.6, 4.2)),
+        "dice": _embedded(dice_figure(rows), size=(5.6, 4.2)),
+    }
     template = _templates().get_template("report.html")
     content = template.stream(
         title=title,
         summary=summary,
         resolutions=_RESOLUTIONS,
-        plots=_plots(summary, rows, records, thresholds, calibration),
+        plots=plots,
         n_epochs=len(records),
         calibration=calibration,
-        threshold_cost=threshold_cost,
         colour_bar=colour_bar(),
         data=_page_data(summary, rows),
         pictures=map(picture_record, _checked(pictures, {row["slice"] for row in rows})),
@@ -130,26 +137,6 @@ def _digest(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
 
 
-def _plots(
-    summary: Mapping[str, Any],
-    rows: Sequence[Mapping[str, Any]],
-    records: Sequence[dict[str, Any]],
-    thresholds: Mapping[str, float] | None,
-    calibration: Mapping[str, Any],
-) -> dict[str, dict[str, Any] | None]:
-    """Draw the plots; None for one that there is nothing of."""
-    curve = None
-    if thresholds:
-        curve = threshold_figure([float(t) for t in thresholds], list(thresholds.values()), summary["threshold"])
-    return {
-        "history": _embedded(history_figure(records)) if records else None,
-        # Three stand side by side: drawn smaller, their letters are as large as the others'.
-        "threshold": _embedded(curve, size=(5.6, 4.2)) if curve else None,
-        "reliability": _embedded(reliability_figure(calibration), size=(5.6, 4.2)),
-        "dice": _embedded(dice_figure(rows), size=(5.6, 4.2)),
-    }
-
-
 def _embedded(figure: Figure, size: tuple[float, float] | None = None) -> dict[str, Any]:
     """Give an image element its source, width and height in pixels; `size` is another than the figure's, in inches."""
     if size is not None:
@@ -174,21 +161,19 @@ def _page_data(summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) ->
     """Collect what the script needs besides the pictures: the rows without their keys, and the measures among them."""
     columns = list(rows[0])
     measures = [
-        {"key": f"{resolution}_{name}", "group": group, "label": label, "kind": kind, "worst": worst}
+        (f"{resolution}_{name}", group, *rest)
         for resolution, group in _RESOLUTIONS.items()
-        for name, label, kind, worst in _PER_RESOLUTION
+        for name, *rest in _PER_RESOLUTION
     ]
-    measures += [
-        {"key": key, "group": "Slice", "label": label, "kind": kind, "worst": worst}
-        for key, label, kind, worst in _PER_SLICE
-    ]
+    measures += [(key, "Slice", *rest) for key, *rest in _PER_SLICE]
+    names = ("key", "group", "label", "kind", "worst")
     present = {row["tumor"] for row in rows}
     return {
         "unit": summary["distance_unit"],
         "threshold": summary["threshold"],
         "printed": PRINTED_CARDS,
         "tumors": [t for t in TUMORS if t in present],
-        "measures": [m for m in measures if m["key"] in columns],
+        "measures": [dict(zip(names, m, strict=True)) for m in measures if m[0] in columns],
         "columns": columns,
         "rows": [[row[c] for c in columns] for row in rows],
     }

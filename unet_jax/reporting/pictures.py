@@ -45,17 +45,12 @@ def picture_record(picture: Picture) -> dict[str, Any]:
         "slice": picture.slice,
         "width": w,
         "height": h,
-        "image": _base64(grey_png(picture.image)),
+        "image": _base64(_png(Image.fromarray(picture.image))),
         "probs": _base64(probability_png(picture.probs)),
         "mask": outline_path(picture.mask),
         "pred": outline_path(picture.pred),
         "box": None if square is None else [*square, square[2]],
     }
-
-
-def grey_png(image: UInt8[np.ndarray, "h w"]) -> bytes:
-    """Encode an image as an 8-bit grey PNG."""
-    return _png(Image.fromarray(np.ascontiguousarray(image)))
 
 
 def probability_png(probs: Float32[np.ndarray, "h w"]) -> bytes:

@@ -9,6 +9,7 @@ import numpy as np
 
 from unet_jax.config import UserError
 from unet_jax.runs.predicted import Predicted
+from unet_jax.scoring.calibration import BINS, calibration_counts
 from unet_jax.scoring.components import CHOICES, Postprocess, best_postprocess, postprocess_counts
 from unet_jax.scoring.metrics import Counts, apply_threshold, iou
 from unet_jax.scoring.thresholds import THRESHOLDS, best_threshold, threshold_counts, threshold_ious
@@ -51,9 +52,10 @@ class Choices(NamedTuple):
 
 def choose_threshold(predicted: Predicted, step: int) -> Threshold:
     """Choose the one of THRESHOLDS with the highest micro-IoU on native validation slices of a step's checkpoint."""
-    counts = np.zeros((len(THRESHOLDS), 4), np.int64)
+    total = np.zeros((BINS, 3))
     for i in range(len(predicted.rows)):
-        counts += threshold_counts(predicted.native_probs(i), predicted.native_mask(i))
+        total += calibration_counts(predicted.native_probs(i), predicted.native_mask(i))
+    counts = threshold_counts(total)
     value, micro_iou = best_threshold(counts)
     curve = {f"{t:.2f}": float(i) for t, i in zip(THRESHOLDS, threshold_ious(counts), strict=True)}
     return Threshold(value, step, micro_iou, curve)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64
 
 from unet_jax.config import TUMORS
 from unet_jax.data.converted.arrays import Arrays
@@ -14,18 +14,18 @@ from unet_jax.imaging.display import to_display
 from unet_jax.imaging.resize import resize
 from unet_jax.inference.network import DEFAULT_THRESHOLD
 from unet_jax.inference.predictor import Predictor
-from unet_jax.reporting.figures import threshold_png
-from unet_jax.reporting.gallery import GalleryRow, choose_gallery, gallery_png
+from unet_jax.reporting.figures import threshold_figure, write_png
+from unet_jax.reporting.gallery import GalleryRow, choose_gallery, gallery_figure
 from unet_jax.reporting.html import Picture, write_report
 from unet_jax.runs import choices
 from unet_jax.runs.choices import Choices, PostprocessChoice, Threshold, read_choice, store_choice
 from unet_jax.runs.networks import TrainedRun
 from unet_jax.runs.predicted import Predicted, predict_rows
-from unet_jax.scoring.calibration import calibration_counts, calibration_summary, threshold_cost
+from unet_jax.scoring.calibration import BINS, calibration_counts, calibration_summary, threshold_cost
 from unet_jax.scoring.metrics import apply_threshold, dice
 from unet_jax.scoring.slices import SliceScore, patient_rows, score_slice, slice_rows
 from unet_jax.scoring.summary import summarize
-from unet_jax.scoring.thresholds import THRESHOLDS, threshold_counts
+from unet_jax.scoring.thresholds import threshold_counts
 from unet_jax.shared.files import write_csv, write_json
 from unet_jax.shared.progress import track
 
@@ -77,8 +77,6 @@ class Scored:
     """Scores in the order of the parts and their rows."""
     place: Mapping[int, tuple[Part, int]]
     """Part of each slice, by the slice's number, and place in that part."""
-    thresholds: Int64[np.ndarray, "t 4"]
-    """Counts of native pixels under every one of THRESHOLDS."""
     calibration: Float64[np.ndarray, "bins 3"]
     """Sum of `calibration_counts` of native probabilities."""
     spacing: float | None
@@ -91,14 +89,13 @@ def score(parts: Sequence[Part], *, spacing: float | None, tolerance: float) -> 
     Native masks are those of `Predictor.mask`; `spacing` and `tolerance` are as in `score_slice`.
     """
     scores, place = [], {}
-    thresholds, calibration = np.zeros((len(THRESHOLDS), 4), np.int64), 0.0
+    calibration = np.zeros((BINS, 3))
     for part in parts:
         predictor, predicted = part
         arrays = predicted.arrays
         for i, row in enumerate(track(predicted.rows, len(predicted.rows), "scoring")):
             probs, mask = predicted.native_probs(i), predicted.native_mask(i)
-            thresholds += threshold_counts(probs, mask)
-            calibration = calibration + calibration_counts(probs, mask)
+            calibration += calibration_counts(probs, mask)
             place[int(arrays.slices[row])] = part, i
             scores.append(
                 score_slice(
@@ -113,7 +110,7 @@ def score(parts: Sequence[Part], *, spacing: float | None, tolerance: float) -> 
                     tolerance=tolerance,
                 )
             )
-    return Scored(parts, scores, place, thresholds, np.asarray(calibration), spacing, tolerance)
+    return Scored(parts, scores, place, calibration, spacing, tolerance)
 
 
 def write_evaluation(
@@ -150,13 +147,15 @@ def write_evaluation(
     summary |= {"thresholds": used, "data_digest": arrays.digest}
     summary |= {name: made[name] for name in ("tta", "postprocess")}
     summary["calibration"] = {name: calibration[name] for name in ("ece", "ece_candidates")}
-    summary["threshold_cost"] = None if threshold is None else threshold_cost(scored.thresholds, threshold)
+    counts = threshold_counts(scored.calibration)
+    summary["threshold_cost"] = None if threshold is None else threshold_cost(counts, threshold)
     rows = slice_rows(scored.scores)
     write_json(out / "summary.json", summary)
     write_csv(out / "slices.csv", rows)
     write_csv(out / "patients.csv", patient_rows(scored.scores))
     if curve is not None:
-        threshold_png([float(t) for t in curve], list(curve.values()), used[0], out / "threshold.png")
+        figure = threshold_figure([float(t) for t in curve], list(curve.values()), used[0])
+        write_png(figure, out / "threshold.png", dpi=120)
     draw_gallery(scored, out / "gallery.png")
     write_report(
         out / "report.html",
@@ -166,7 +165,6 @@ def write_evaluation(
         records=records,
         thresholds=curve,
         calibration=calibration,
-        threshold_cost=summary["threshold_cost"],
         pictures=(_picture(scored, row["slice"]) for row in rows),
     )
     return summary
@@ -191,7 +189,7 @@ def draw_gallery(scored: Scored, path: Path) -> None:
                 dice=float(dice(chosen.native)),
             )
         )
-    gallery_png(pictures, path)
+    write_png(gallery_figure(pictures), path, dpi=100)
 
 
 def _picture(scored: Scored, number: int) -> Picture:

@@ -5,9 +5,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64, UInt8
 
+from unet_jax.scoring.metrics import apply_threshold
 from unet_jax.scoring.thresholds import THRESHOLDS, best_threshold, threshold_ious
 
-BINS = 20
+BINS = len(THRESHOLDS) + 1
+"""Parts of [0, 1] that probabilities are counted in; thresholds lie between them."""
 
 CANDIDATE = 0.05
 """Least probability of the pixels that `ece_candidates` is over. Nearly all others are background that no network
@@ -15,34 +17,26 @@ doubts, and an error averaged over them is small whatever the rest does."""
 
 
 def calibration_counts(
-    probs: Float[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"] | UInt8[np.ndarray, "h w"], bins: int = BINS
+    probs: Float[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"] | UInt8[np.ndarray, "h w"]
 ) -> Float64[np.ndarray, "bins 3"]:
-    """Count the pixels of one slice by probability.
+    """Count the pixels of one slice by probability: BINS equal parts of [0, 1], of which an edge is in the upper one.
 
     Args:
         probs: probabilities in [0, 1].
         mask: true tumour, bool or 0/1.
-        bins: equal parts of [0, 1]; a probability on the edge of two is in the upper one, 1 in the last.
 
     Returns:
         A row a bin: pixels, sum of their probabilities, pixels of tumour. Those of several slices add up.
     """
     tumor = mask.astype(bool)
-    # Compared in float32, as `apply_threshold` does. Most of a brain is in the first bin: only the rest is sorted.
-    edges = (np.arange(1, bins) / bins).astype(np.float32)
-    rest = probs.astype(np.float32) >= edges[0] if bins > 1 else np.zeros(probs.shape, bool)
-    values, hits = probs[rest], tumor[rest]
-    place = np.searchsorted(edges, values.astype(np.float32), side="right")
-    counts = np.stack(
-        [
-            np.bincount(place, minlength=bins),
-            np.bincount(place, values.astype(np.float64), minlength=bins),
-            np.bincount(place[hits], minlength=bins),
-        ],
-        axis=1,
-    ).astype(np.float64)
+    # Most of a brain is in the first bin: only the rest is sorted, in float32 as `apply_threshold` compares.
+    rest = apply_threshold(probs, THRESHOLDS[0])
+    values = probs[rest].astype(np.float32)
+    place = np.searchsorted(np.asarray(THRESHOLDS, np.float32), values, side="right")
+    weights = (None, values, tumor[rest])  # ones; their sums are in float64
+    counts = np.stack([np.bincount(place, each, minlength=BINS) for each in weights], axis=1).astype(np.float64)
     first = ~rest
-    counts[0] += (first.sum(), probs[first].sum(dtype=np.float64), (tumor & first).sum())
+    counts[0] = first.sum(), probs[first].sum(dtype=np.float64), (tumor & first).sum()
     return counts
 
 

@@ -4,15 +4,13 @@ import json
 
 import pytest
 
+from tests.helpers.commands import exit_code
+from tests.helpers.mat import raw_folder
 from unet_jax import check, convert
-from unet_jax.shared import cli
 
 
 def run(*argv, door=check):
-    """The exit code of the command, as `python -m` would leave with it."""
-    with pytest.raises(SystemExit) as left:
-        cli.run(lambda: door.main([str(a) for a in argv]))
-    return left.value.code
+    return exit_code(door.main, *argv)
 
 
 def test_the_phantom_is_clean_raw_and_converted(raw_phantom, tiny_data, capsys):
@@ -23,10 +21,8 @@ def test_the_phantom_is_clean_raw_and_converted(raw_phantom, tiny_data, capsys):
         assert printed.endswith("Check: no errors, no warnings.\n")
 
 
-def test_warnings_leave_with_0_and_errors_with_2(raw_phantom, tmp_path, capsys):
-    (tmp_path / "data").mkdir()
-    for number in (1, 2):
-        (tmp_path / "data" / f"{number}.mat").write_bytes((raw_phantom / "data" / f"{number}.mat").read_bytes())
+def test_warnings_leave_with_0_and_errors_with_2(tmp_path, capsys):
+    raw_folder(tmp_path, {1: {}, 2: {}})
     assert run(tmp_path, "--json", tmp_path / "report.json", "--workers", 1) == 0
     assert "fold-missing" in capsys.readouterr().out
     assert json.loads((tmp_path / "report.json").read_text())["warnings"] == 1

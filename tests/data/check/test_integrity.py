@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.helpers.mat import codes, raw_folder, slice_file
 from unet_jax.config import UserError
 from unet_jax.data.check.findings import PUBLISHED
 from unet_jax.data.check.integrity import check, check_rows
@@ -16,23 +17,13 @@ from unet_jax.data.check.rules import Rule
 from unet_jax.data.converted.build import build
 
 
-def codes(text):
-    return np.array([[ord(c)] for c in text], np.uint16)
-
-
 @pytest.fixture
-def make_raw(tmp_path, write_slice, write_mat):
+def make_raw(tmp_path):
     """Slices 1, 2 and 3, glioma, of the patients a, b and b, in the folds 1, 2 and 2; `changes` are of slice 2."""
 
     def make(folds=(1, 2, 2), **changes) -> Path:
-        (tmp_path / "raw" / "data").mkdir(parents=True)
-        for number, pid in ((1, "a"), (2, "b"), (3, "b")):
-            of_this = changes if number == 2 else {}
-            write_slice(tmp_path / "raw" / "data" / f"{number}.mat", **{"PID": codes(pid), **of_this})
-        values = np.zeros((1, 10))
-        values[0, :3] = folds
-        write_mat(tmp_path / "raw" / "cvind.mat", lambda f: f.create_dataset("cvind", data=values))
-        return tmp_path / "raw"
+        a, b = {"PID": codes("a")}, {"PID": codes("b")}
+        return raw_folder(tmp_path / "raw", {1: a, 2: b | changes, 3: b}, dict(enumerate(folds, 1)))
 
     return make
 
@@ -52,7 +43,7 @@ def found(report):
 
 
 def first_image():
-    """What `write_slice` puts into slice 1."""
+    """What `slice_file` puts into slice 1."""
     return np.random.default_rng(1).integers(0, 4000, (20, 24)).astype(np.int16)
 
 
@@ -188,10 +179,10 @@ def test_folds(make_raw, folds, expected):
         assert found(report) == expected and report.errors == 0
 
 
-def test_slices_beyond_cvind_and_without_it(make_raw, write_slice):
+def test_slices_beyond_cvind_and_without_it(make_raw):
     raw = make_raw()
     (raw / "data" / "2.mat").unlink()  # a gap between numbers is nothing
-    write_slice(raw / "data" / "19.mat", PID=codes("b"))
+    slice_file(raw / "data" / "19.mat", PID=codes("b"))
     assert found(checked(raw)) == [("fold-missing", "19.mat", (19,))]
     (raw / "cvind.mat").unlink()
     assert found(checked(raw)) == [("fold-missing", "cvind.mat", (1, 3, 19))]
@@ -313,10 +304,10 @@ def test_rules_are_told_apart_by_name():
     assert len({rule.code for rule in Rule}) == len(Rule) == 21
 
 
-def test_the_report_as_text(make_raw, write_slice):
+def test_the_report_as_text(make_raw):
     raw = make_raw(label=[[4.0]])
     for number in range(4, 9):
-        write_slice(raw / "data" / f"{number}.mat", PID=codes("c"), tumorMask=EMPTY)
+        slice_file(raw / "data" / f"{number}.mat", PID=codes("c"), tumorMask=EMPTY)
     report = checked(raw)
     assert report.verdict() == "Check: 1 error (label 1), 10 warnings (empty-mask 5, fold-missing 5)."
     lines = report.lines()

@@ -11,6 +11,9 @@ import h5py
 import numpy as np
 import pytest
 
+from tests.helpers.disk import work_was_done
+from tests.helpers.folders import contents
+from tests.helpers.mat import codes, raw_folder, slice_file
 from unet_jax.config import UserError
 from unet_jax.data.converted import arrays, rows
 from unet_jax.data.converted.build import build as build_dataset
@@ -20,28 +23,20 @@ from unet_jax.shared import files, progress
 
 
 @pytest.fixture
-def raw(tmp_path, write_slice, write_mat):
+def raw(tmp_path):
     """Slices 2, 9, 10 and 30 of three patients, three shapes and three tumours, and folds for all but the last."""
-    data = tmp_path / "raw" / "data"
-    data.mkdir(parents=True)
     rng = np.random.default_rng(0)
-    square = rng.integers(0, 9000, (32, 32)).astype(np.int16)
-    write_slice(data / "2.mat", image=square, label=[[1.0]])
-    write_slice(data / "9.mat", label=[[2.0]], PID=np.array([[ord("a")], [ord(",")]], np.uint16))
-    write_slice(data / "10.mat", label=[[2.0]])
-    write_slice(data / "30.mat", image=rng.integers(-50, 900, (41, 17)).astype(np.int16), label=[[3.0]])
-    folds = np.zeros((1, 20))
-    folds[0, [1, 8, 9]] = 5, 1, 2
-    write_mat(tmp_path / "raw" / "cvind.mat", lambda f: f.create_dataset("cvind", data=folds))
-    return tmp_path / "raw"
+    slices = {
+        2: {"image": rng.integers(0, 9000, (32, 32)).astype(np.int16), "label": [[1.0]]},
+        9: {"label": [[2.0]], "PID": codes("a,")},
+        10: {"label": [[2.0]]},
+        30: {"image": rng.integers(-50, 900, (41, 17)).astype(np.int16), "label": [[3.0]]},
+    }
+    return raw_folder(tmp_path / "raw", slices, {2: 5, 9: 1, 10: 2})
 
 
 def build(raw, out, **options):
     return build_dataset(raw, out, **{"size": 16, "mask_rule": "area", "workers": 1, **options})
-
-
-def contents(folder):
-    return {p.name: p.read_bytes() for p in folder.iterdir()}
 
 
 def siblings(folder):
@@ -112,7 +107,7 @@ def test_same_input_same_bytes_wherever_it_lies_and_by_however_many_processes(ra
     assert first.digest == again.digest
 
 
-def test_digest_is_of_the_content(raw, tmp_path, write_slice):
+def test_digest_is_of_the_content(raw, tmp_path):
     first = build(raw, tmp_path / "d")
     path = raw / "data" / "10.mat"
     one = read_slice(path)
@@ -120,7 +115,7 @@ def test_digest_is_of_the_content(raw, tmp_path, write_slice):
     with h5py.File(path, "w") as f:  # the same values, neither compressed nor with a user block
         group = f.create_group("cjdata")
         group["image"], group["tumorMask"], group["label"] = one.image.T, one.mask.T, 2.0
-        group["PID"], group["tumorBorder"] = np.array([ord(c) for c in one.pid], np.uint16), one.border.ravel()
+        group["PID"], group["tumorBorder"] = codes(one.pid), one.border.ravel()
     same = build(raw, tmp_path / "same")
     assert same.digest == first.digest
     assert contents(same.path)["slices.csv"] != contents(first.path)["slices.csv"]  # the source's SHA-256
@@ -131,19 +126,19 @@ def test_digest_is_of_the_content(raw, tmp_path, write_slice):
     }
     image = one.image.copy()
     image[10, 10] += 500
-    write_slice(path, image=image, tumorMask=one.mask)
+    slice_file(path, image=image, tumorMask=one.mask)
     digests.add(build(raw, tmp_path / "image").digest)
     mask = one.mask.copy()
     mask[19, 23] = 1  # too small a change to show at the network's size
-    write_slice(path, image=one.image, tumorMask=mask)
+    slice_file(path, image=one.image, tumorMask=mask)
     digests.add(build(raw, tmp_path / "mask").digest)
-    write_slice(path, image=one.image, tumorMask=one.mask, label=[[1.0]])
+    slice_file(path, image=one.image, tumorMask=one.mask, label=[[1.0]])
     digests.add(build(raw, tmp_path / "label").digest)
     assert len(digests) == 6
 
 
-def test_bad_files_are_listed_and_nothing_is_made(raw, tmp_path, write_slice):
-    write_slice(raw / "data" / "11.mat", label=[[9.0]])
+def test_bad_files_are_listed_and_nothing_is_made(raw, tmp_path):
+    slice_file(raw / "data" / "11.mat", label=[[9.0]])
     (raw / "data" / "40.mat").write_bytes(b"")
     with pytest.raises(UserError, match=r"2 of 6 files are bad; .*d\.rejected/rejected\.csv lists them .*--skip-bad"):
         build(raw, tmp_path / "d")
@@ -192,11 +187,6 @@ def test_broken_folds_are_an_error_before_any_work(raw, tmp_path):
     np.testing.assert_array_equal(build(raw, tmp_path / "d").folds, [0, 0, 0, 0])
 
 
-@pytest.fixture
-def no_work(monkeypatch):
-    monkeypatch.setattr(rows, "convert_slice", lambda *args, **kwargs: pytest.fail("work was done"))
-
-
 def test_an_existing_dataset_is_replaced_only_when_asked(raw, tmp_path):
     before = contents(build(raw, tmp_path / "d").path)
     with pytest.raises(UserError, match=r"d exists already.*--overwrite"):
@@ -206,7 +196,8 @@ def test_an_existing_dataset_is_replaced_only_when_asked(raw, tmp_path):
     assert siblings(tmp_path / "d") == ["d", "raw"]
 
 
-def test_overwrite_does_not_touch_what_is_no_dataset(raw, tmp_path, no_work):
+def test_overwrite_does_not_touch_what_is_no_dataset(raw, tmp_path, monkeypatch):
+    monkeypatch.setattr(rows, "convert_slice", work_was_done)
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "1.png").touch()
     (tmp_path / "file").touch()
@@ -339,18 +330,3 @@ def test_damage_is_found_on_opening(raw, tmp_path, damage, message):
     with pytest.raises(UserError, match=message) as caught:
         arrays.open_arrays(tmp_path / "d")
     assert "python -m unet_jax.convert" in str(caught.value)
-
-
-def test_damaged_native_masks_are_found_on_reading(raw, tmp_path):
-    build(raw, tmp_path / "d")
-    archive = tmp_path / "d" / "native_masks.npz"
-    archive.write_bytes(bytes(300) + archive.read_bytes()[300:])
-    opened = arrays.open_arrays(tmp_path / "d")
-    with pytest.raises(UserError, match=r"native_masks\.npz slice 2 cannot be read"):
-        opened.native_mask(0)
-
-
-def test_a_moved_dataset_opens(raw, tmp_path):
-    digest = build(raw, tmp_path / "d").digest
-    (tmp_path / "d").rename(tmp_path / "moved")
-    assert arrays.open_arrays(str(tmp_path / "moved")).digest == digest

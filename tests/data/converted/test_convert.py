@@ -1,37 +1,26 @@
 """`convert` as a command: options, what it prints, and exit codes."""
 
+import functools
 import subprocess
 import sys
 from pathlib import Path
 
-import h5py
-import numpy as np
 import pytest
 
+from tests.helpers.commands import exit_code
+from tests.helpers.mat import codes, raw_folder
 from unet_jax import convert
 from unet_jax.data.converted import arrays
-from unet_jax.shared import cli
 
 
 @pytest.fixture
 def raw(tmp_path):
-    """Three slices of two patients, 20x20, without folds."""
-    (tmp_path / "raw" / "data").mkdir(parents=True)
-    for number, label, pid in ((1, 1, "a"), (2, 2, "b"), (3, 2, "b")):
-        with h5py.File(tmp_path / "raw" / "data" / f"{number}.mat", "w") as f:
-            f["cjdata/image"] = np.arange(400, dtype=np.int16).reshape(20, 20)
-            f["cjdata/tumorMask"] = np.eye(20, dtype=np.uint8)
-            f["cjdata/label"] = float(label)
-            f["cjdata/PID"] = np.array([ord(pid)], np.uint16)
-            f["cjdata/tumorBorder"] = np.ones(6)
-    return tmp_path / "raw"
+    """Three slices of two patients, without folds."""
+    types = {1: (1.0, "a"), 2: (2.0, "b"), 3: (2.0, "b")}
+    return raw_folder(tmp_path / "raw", {n: {"label": label, "PID": codes(pid)} for n, (label, pid) in types.items()})
 
 
-def run(*argv):
-    """The exit code of the command, as `python -m` would leave with it."""
-    with pytest.raises(SystemExit) as left:
-        cli.run(lambda: convert.main([str(a) for a in argv]))
-    return left.value.code
+run = functools.partial(exit_code, convert.main)
 
 
 def test_converts_and_says_what_next(raw, tmp_path, capsys):

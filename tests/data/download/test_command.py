@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.commands import exit_code
 from tests.helpers.disk import files_of_at_most
 from tests.helpers.figshare import answer, zipped
 from tests.helpers.folders import contents
@@ -266,9 +267,7 @@ class TestNetwork:
 
     def test_nobody_there(self, figshare, tmp_path, capsys, pauses):
         figshare.close()
-        with pytest.raises(SystemExit) as e:
-            cli.run(lambda: run(figshare, tmp_path))
-        assert e.value.code == cli.EXIT_FAILURE
+        assert exit_code(lambda argv: run(figshare, tmp_path)) == cli.EXIT_FAILURE
         (line,) = capsys.readouterr().err.splitlines()
         assert pauses == [0, 4, 8, 16]
         assert re.search("cannot be reached .*refused.*check the network and its proxy", line)

@@ -6,18 +6,11 @@ import zipfile
 
 import pytest
 
-from tests.helpers.figshare import zipped
+from tests.helpers.figshare import entry, zipped
 from tests.helpers.folders import contents
 from unet_jax.config import UserError
 from unet_jax.data.download import unpack as module
 from unet_jax.data.download.unpack import MAX_READ_BYTES, unpack
-
-
-def member(kind: int, method: int) -> zipfile.ZipInfo:
-    info = zipfile.ZipInfo("1.mat")
-    info.external_attr = (kind | 0o777) << 16
-    info.compress_type = method
-    return info
 
 
 @pytest.fixture
@@ -58,8 +51,8 @@ def test_folders_and_litter_in_the_archive_do_not_matter(tmp_path, unpacked):
         ([("..\\1.mat", b"")], "leads out of"),
         ([("C:/1.mat", b"")], "leads out of"),
         ([("__MACOSX/../../1.mat", b"")], "leads out of"),
-        ([(member(stat.S_IFLNK, zipfile.ZIP_STORED), b"/etc/passwd")], "is a link"),
-        ([(member(stat.S_IFREG, zipfile.ZIP_LZMA), b"x")], "oddly compressed"),
+        ([(entry(stat.S_IFLNK), b"/etc/passwd")], "is a link"),
+        ([(entry(stat.S_IFREG, compression=zipfile.ZIP_LZMA), b"x")], "oddly compressed"),
         ([("b.zip", zipped({"c.zip": zipped({"1.mat": b""})}))], r"'[bc]\.zip' is no part of the dataset"),
         ([("1.mat", b""), ("setup.py", b"")], "no part of the dataset"),
         ([("0.mat", b"")], "no part of the dataset"),

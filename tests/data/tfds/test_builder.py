@@ -12,6 +12,7 @@ pytest.importorskip("tensorflow", reason="TensorFlow is not installed, as on Pyt
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import dataset_metadata
 
+from tests.helpers.mat import codes, raw_folder
 from unet_jax.config import TUMORS
 from unet_jax.data.phantom import write_phantom
 from unet_jax.data.raw import find_folds, find_slices
@@ -62,16 +63,15 @@ def assert_same(examples, raw):
 
 
 @pytest.fixture
-def few(tmp_path, write_slice, write_mat):
+def few(tmp_path):
     """Slices 2, 9 and 10, of two shapes, with negative intensities; folds for the first two."""
-    raw = tmp_path / "raw"
-    (raw / "data").mkdir(parents=True)
     rng = np.random.default_rng(0)
-    write_slice(raw / "data" / "10.mat", image=rng.integers(-900, 900, (41, 17)).astype(np.int16), label=[[3.0]])
-    write_slice(raw / "data" / "9.mat", label=[[1.0]], PID=np.array([[ord("a")], [0xE9]], np.uint16))
-    write_slice(raw / "data" / "2.mat", tumorBorder=np.zeros((1, 0)))
-    write_mat(raw / "cvind.mat", lambda f: f.create_dataset("cvind", data=[0.0, 4, 0, 0, 0, 0, 0, 0, 5, 0, 0]))
-    return raw
+    slices = {
+        10: {"image": rng.integers(-900, 900, (41, 17)).astype(np.int16), "label": [[3.0]]},
+        9: {"label": [[1.0]], "PID": codes("a\u00e9")},
+        2: {"tumorBorder": np.zeros((1, 0))},
+    }
+    return raw_folder(tmp_path / "raw", slices, {2: 4, 9: 5, 10: 0})
 
 
 def test_examples_are_the_slices_in_their_order(few, tmp_path):

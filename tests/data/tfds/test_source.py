@@ -1,9 +1,13 @@
 """`--data tfds:NAME`: the same content as `convert` makes of the raw folder, and what is said where there is none."""
 
+import functools
 import importlib.util
 
 import pytest
 
+from tests.helpers.commands import exit_code
+from tests.helpers.disk import full
+from tests.helpers.folders import contents
 from unet_jax import tfds as door
 from unet_jax.config import Config, ConvertConfig, UserError
 from unet_jax.data.converted.build import build
@@ -11,7 +15,6 @@ from unet_jax.data.tfds import source as tfds_source
 from unet_jax.data.tfds.source import build_from_tfds, find_prepared, prepare
 from unet_jax.runs.opening import open_data, store_absolute
 from unet_jax.runs.workdir import Workdir
-from unet_jax.shared import cli
 
 AT_16 = ConvertConfig(size=16)
 
@@ -50,10 +53,6 @@ def home(raw, tfds, tmp_path_factory):
     return home
 
 
-def contents(folder):
-    return {p.name: p.read_bytes() for p in folder.iterdir()}
-
-
 def test_the_same_bytes_as_of_the_raw_folder(raw, home, tmp_path):
     for rule in ("area", "any"):
         how = ConvertConfig(size=40, mask_rule=rule)
@@ -85,10 +84,7 @@ def test_a_run_converts_it_once_at_128(raw, home, tmp_path, monkeypatch):
 
 
 def test_a_failure_leaves_nothing_behind(home, tmp_path, monkeypatch):
-    def fail(*args, **kwargs):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(tfds_source.rows, "convert_raw", fail)
+    monkeypatch.setattr(tfds_source.rows, "convert_raw", full)
     with pytest.raises(OSError, match="No space left"):
         build_from_tfds(str(home / "brain_tumor_figshare"), tmp_path / "d", AT_16)
     assert list(tmp_path.iterdir()) == []
@@ -158,10 +154,7 @@ def test_not_in_the_order_of_the_slices(raw, tfds, builder, tmp_path):
 # The door
 
 
-def run(*argv):
-    with pytest.raises(SystemExit) as left:
-        cli.run(lambda: door.main([str(a) for a in argv]))
-    return left.value.code
+run = functools.partial(exit_code, door.main)
 
 
 def test_the_door_prepares_and_says_what_next(raw, home, tmp_path, monkeypatch, capfd):

@@ -11,24 +11,22 @@ import h5py
 import numpy as np
 import pytest
 
+from tests.helpers.mat import codes, mat_file, slice_file
 from unet_jax.config import UserError
 from unet_jax.data.raw import find_slices
-from unet_jax.imaging.formats.mat import FIELDS, SliceError, read_folds, read_image, read_slice
+from unet_jax.imaging.formats.mat import FIELDS, SliceError, read_folds, read_slice
+from unet_jax.imaging.read import read_image
 
 SHARED = Path(__file__).parents[4] / "shared"
 
 
-def codes(text, dtype=np.uint16):
-    return np.array([[ord(c)] for c in text], dtype)
-
-
-def test_reads_every_field_as_displayed(tmp_path, write_slice):
+def test_reads_every_field_as_displayed(tmp_path):
     image = np.zeros((16, 20), np.int16)
     image[0, 1], image[15, 0] = 7, -3
     mask = np.zeros((16, 20), np.uint8)
     mask[2, 17] = 1
     border = [[18.0, 3.0, 18.5, 3.0, 18.0, 2.5]]
-    path = write_slice(tmp_path / "42.mat", image=image, tumorMask=mask, label=[[3.0]], tumorBorder=border)
+    path = slice_file(tmp_path / "42.mat", image=image, tumorMask=mask, label=[[3.0]], tumorBorder=border)
     got = read_slice(path)
     assert got.slice == 42
     assert got.image.dtype == np.int16 and got.image.flags.c_contiguous
@@ -50,19 +48,19 @@ def test_reads_every_field_as_displayed(tmp_path, write_slice):
         {"image": np.full((16, 16), 9), "tumorMask": np.eye(16), "PID": codes("MR0042B", np.uint8)[:, 0]},
     ],
 )
-def test_other_types_of_the_same_values_read_the_same(tmp_path, write_slice, changes):
-    got = read_slice(write_slice(tmp_path / "1.mat", **changes))
+def test_other_types_of_the_same_values_read_the_same(tmp_path, changes):
+    got = read_slice(slice_file(tmp_path / "1.mat", **changes))
     assert got.image.dtype == np.int16 and (got.image == 9).all()
     np.testing.assert_array_equal(got.mask, np.eye(16, dtype=np.uint8))
     assert (got.label, got.pid) == (2, "MR0042B")
 
 
-def test_no_tumour_and_no_border_are_allowed(tmp_path, write_slice):
-    path = write_slice(tmp_path / "1.mat", tumorMask=np.zeros((20, 24), np.uint8), tumorBorder=np.zeros((1, 0)))
+def test_no_tumour_and_no_border_are_allowed(tmp_path):
+    path = slice_file(tmp_path / "1.mat", tumorMask=np.zeros((20, 24), np.uint8), tumorBorder=np.zeros((1, 0)))
     got = read_slice(path)
     assert got.mask.sum() == 0 and got.border.shape == (0, 2)
     # MATLAB stores an empty array as its dimensions.
-    path = write_slice(tmp_path / "2.mat", tumorBorder=np.array([0, 0], np.uint64))
+    path = slice_file(tmp_path / "2.mat", tumorBorder=np.array([0, 0], np.uint64))
     with h5py.File(path, "r+") as f:
         f["cjdata/tumorBorder"].attrs["MATLAB_empty"] = np.uint8(1)
     assert read_slice(path).border.shape == (0, 2)
@@ -106,8 +104,8 @@ NAN_IMAGE[3, 3] = np.nan
         ({"tumorBorder": np.full((1, 4), np.inf)}, "tumorBorder has values that are not finite"),
     ],
 )
-def test_names_what_is_wrong(tmp_path, write_slice, changes, reason):
-    path = write_slice(tmp_path / "5.mat", **changes)
+def test_names_what_is_wrong(tmp_path, changes, reason):
+    path = slice_file(tmp_path / "5.mat", **changes)
     with pytest.raises(SliceError, match=reason) as caught:
         read_slice(path)
     assert caught.value.path == path
@@ -116,9 +114,9 @@ def test_names_what_is_wrong(tmp_path, write_slice, changes, reason):
 
 @pytest.mark.parametrize("name", ["cjdata", "cjdata/image", "cjdata/tumorMask", "cjdata/PID"])
 @pytest.mark.parametrize("link", [h5py.SoftLink("/elsewhere"), h5py.ExternalLink("other.mat", "/cjdata")])
-def test_links_out_of_their_place_are_refused(tmp_path, write_slice, name, link):
-    write_slice(tmp_path / "other.mat")
-    path = write_slice(tmp_path / "5.mat")
+def test_links_out_of_their_place_are_refused(tmp_path, name, link):
+    slice_file(tmp_path / "other.mat")
+    path = slice_file(tmp_path / "5.mat")
     with h5py.File(path, "r+") as f:
         f.copy("cjdata" if name == "cjdata" else name, "elsewhere")  # where the soft link finds good data
         del f[name]
@@ -153,21 +151,21 @@ def huge(group):
         (lambda group: group.__setitem__("image", np.dtype("i2")), "cjdata/image is a datatype; expected a dataset"),
     ],
 )
-def test_storage_that_is_not_plain_is_refused(tmp_path, write_slice, put, reason):
-    write_slice(tmp_path / "other.mat")
+def test_storage_that_is_not_plain_is_refused(tmp_path, put, reason):
+    slice_file(tmp_path / "other.mat")
     (tmp_path / "image.bin").write_bytes(bytes(960))
-    path = write_slice(tmp_path / "5.mat", image=None)
+    path = slice_file(tmp_path / "5.mat", image=None)
     with h5py.File(path, "r+") as f:
         put(f["cjdata"])
     with pytest.raises(SliceError, match=reason):
         read_slice(path)
 
 
-def test_cjdata_must_be_there_and_a_group(tmp_path, write_mat):
-    path = write_mat(tmp_path / "1.mat", lambda f: f.create_dataset("cvind", data=[1.0]))
+def test_cjdata_must_be_there_and_a_group(tmp_path):
+    path = mat_file(tmp_path / "1.mat", lambda f: f.create_dataset("cvind", data=[1.0]))
     with pytest.raises(SliceError, match="has no group cjdata"):
         read_slice(path)
-    path = write_mat(tmp_path / "2.mat", lambda f: f.create_dataset("cjdata", data=[1.0]))
+    path = mat_file(tmp_path / "2.mat", lambda f: f.create_dataset("cjdata", data=[1.0]))
     with pytest.raises(SliceError, match="cjdata is a dataset; expected a group"):
         read_slice(path)
 
@@ -187,8 +185,8 @@ def test_files_of_another_kind(tmp_path, content, reason):
         read_slice(path)
 
 
-def test_truncated_and_garbled_files(tmp_path, write_slice):
-    path = write_slice(tmp_path / "1.mat")
+def test_truncated_and_garbled_files(tmp_path):
+    path = slice_file(tmp_path / "1.mat")
     with h5py.File(path) as f:
         chunk = f["cjdata/image"].id.read_direct_chunk((0, 0))[1]
     whole = path.read_bytes()
@@ -201,7 +199,7 @@ def test_truncated_and_garbled_files(tmp_path, write_slice):
         read_slice(path)
 
 
-def test_what_is_no_file_and_what_is_no_slice(tmp_path, write_slice):
+def test_what_is_no_file_and_what_is_no_slice(tmp_path):
     (tmp_path / "2.mat").mkdir()
     os.mkfifo(tmp_path / "3.mat")
     for name, reason in (("1.mat", "no such file"), ("2.mat", "not a regular file"), ("3.mat", "not a regular file")):
@@ -209,15 +207,15 @@ def test_what_is_no_file_and_what_is_no_slice(tmp_path, write_slice):
             read_slice(tmp_path / name)
     for name in ("0.mat", "scan.mat", "4.MAT", "-1.mat"):
         with pytest.raises(SliceError, match="the name is not a slice's number"):
-            read_slice(write_slice(tmp_path / name))
+            read_slice(slice_file(tmp_path / name))
 
 
-def test_read_image_needs_the_image_alone(tmp_path, write_slice):
+def test_an_image_is_read_alone(tmp_path):
     image = np.arange(16 * 17, dtype=np.int16).reshape(16, 17)
     absent = dict.fromkeys(("tumorMask", "label", "PID", "tumorBorder"))
-    np.testing.assert_array_equal(read_image(write_slice(tmp_path / "scan.mat", image=image, **absent)), image)
+    np.testing.assert_array_equal(read_image(slice_file(tmp_path / "scan.mat", image=image, **absent)), image)
     with pytest.raises(SliceError, match="fractional"):
-        read_image(write_slice(tmp_path / "other.mat", image=image + 0.5, **absent))
+        read_image(slice_file(tmp_path / "other.mat", image=image + 0.5, **absent))
 
 
 def test_the_error_survives_the_way_between_processes():
@@ -231,7 +229,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from unet_jax.imaging.formats.mat import read_image
+from unet_jax.imaging.read import read_image
 
 def right(path):
     return (read_image(path) == int(path.stem)).all()
@@ -242,20 +240,20 @@ with ThreadPoolExecutor(4) as pool:
 """
 
 
-def test_several_threads_read_at_the_same_time(tmp_path, write_mat):
+def test_several_threads_read_at_the_same_time(tmp_path):
     # Without a lock of h5py's this ends in a crash, an error or wrong values.
     for i in range(1, 9):
         image = np.full((128, 128), i, np.int16)
         how = {"data": image, "chunks": (16, 16), "compression": "gzip"}
-        write_mat(tmp_path / f"{i}.mat", lambda f, how=how: f.create_dataset("cjdata/image", **how))
+        mat_file(tmp_path / f"{i}.mat", lambda f, how=how: f.create_dataset("cjdata/image", **how))
     done = subprocess.run([sys.executable, "-c", THREADS, tmp_path], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("shape", [(1, 6), (6, 1), (6,)])
-def test_reads_folds(tmp_path, write_mat, shape):
+def test_reads_folds(tmp_path, shape):
     values = np.array([1.0, 5.0, 0.0, 2.0, 2.0, 4.0]).reshape(shape)
-    path = write_mat(tmp_path / "cvind.mat", lambda f: f.create_dataset("cvind", data=values))
+    path = mat_file(tmp_path / "cvind.mat", lambda f: f.create_dataset("cvind", data=values))
     folds = read_folds(path)
     assert folds.dtype.kind == "i"
     np.testing.assert_array_equal(folds, [1, 5, 0, 2, 2, 4])
@@ -272,8 +270,8 @@ def test_reads_folds(tmp_path, write_mat, shape):
         ("cvind", "text", "cvind is of type"),
     ],
 )
-def test_folds_that_are_none(tmp_path, write_mat, name, values, reason):
-    path = write_mat(tmp_path / "cvind.mat", lambda f: f.create_dataset(name, data=values))
+def test_folds_that_are_none(tmp_path, name, values, reason):
+    path = mat_file(tmp_path / "cvind.mat", lambda f: f.create_dataset(name, data=values))
     with pytest.raises(SliceError, match=reason):
         read_folds(path)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.helpers.figshare import zipped
 from tests.helpers.images import RAMP, refused, same
 from unet_jax.imaging.formats.npy import open_npy, read_packed
 from unet_jax.imaging.read import read_image, silent_readers
@@ -135,8 +136,7 @@ class TestOpen:
 
 class TestPacked:
     def archive(self, tmp_path: Path, content: bytes) -> zipfile.ZipFile:
-        with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr("7.npy", content)
+        (tmp_path / "a.npz").write_bytes(zipped({"7.npy": content}))
         return zipfile.ZipFile(tmp_path / "a.npz")
 
     def test_by_hand(self, tmp_path):

@@ -1,9 +1,10 @@
 """A tumour's stored outline, compared with its mask."""
 
 import numpy as np
-from jaxtyping import Bool, Float64, UInt8
+from jaxtyping import Float64, UInt8
 
 from unet_jax.data.polygon import fill_polygon, trace_polygon
+from unet_jax.scoring.metrics import count_per_slice, iou
 
 
 def border_iou(border: Float64[np.ndarray, "n 2"], mask: UInt8[np.ndarray, "h w"]) -> float:
@@ -25,10 +26,4 @@ def border_iou(border: Float64[np.ndarray, "n 2"], mask: UInt8[np.ndarray, "h w"
     corners = np.clip(border - 1, -side, 2 * side)
     inside = fill_polygon(corners, (height, width))
     outline = trace_polygon(corners, (height, width))
-    return max(_iou(inside, marked), _iou(inside | outline, marked))
-
-
-def _iou(a: Bool[np.ndarray, "h w"], b: Bool[np.ndarray, "h w"]) -> float:
-    """Compute the intersection over union of two masks, 1 where both are empty."""
-    union = int((a | b).sum())
-    return int((a & b).sum()) / union if union else 1.0
+    return max(float(iou(count_per_slice(reading, marked))) for reading in (inside, inside | outline))

@@ -25,8 +25,6 @@ from unet_jax.shared.workers import work_on
 MIN_BORDER_IOU = 0.9
 """A mask that agrees less with the inside of its border has another origin than that."""
 
-RULES_BY_CODE = {rule.code: rule for rule in Rule}
-
 Broken = list[tuple[Rule, str]]
 """Rules that a slice breaks, each with what was found."""
 
@@ -69,7 +67,7 @@ def _check_raw(path: Path, workers: int | None) -> Report:
 
 
 def _refused(error: SliceError, slices: tuple[int, ...]) -> Finding:
-    return Finding(RULES_BY_CODE[error.rule], error.path.name, error.reason, slices)
+    return Finding(Rule[error.rule], error.path.name, error.reason, slices)
 
 
 def _of_slice(facts: SliceFacts, broken: Broken) -> list[Finding]:
@@ -111,7 +109,8 @@ def _check_converted(path: Path) -> Report:
     try:
         arrays = open_arrays(path)
     except UserError as e:
-        return Report(str(path), "converted dataset", count_slices([]), [Finding(Rule.DAMAGED, path.name, str(e), ())])
+        damaged = Finding(Rule.DAMAGED_DATASET, path.name, str(e), ())
+        return Report(str(path), "converted dataset", count_slices([]), [damaged])
     changed = []
     for name, entry in arrays.info["files"].items():
         found, stored = file_sha256(path / name), entry.get("sha256")

@@ -2,11 +2,10 @@
 
 import functools
 import hashlib
-import io
 import os
 import zipfile
 from collections import Counter
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +26,7 @@ from unet_jax.shared.workers import work_on
 REJECTED = "rejected.csv"
 """List of the bad files of a conversion, with source and reason."""
 
-Results = Generator[ConvertedSlice | SliceError, None, None]
+Results = Iterable[ConvertedSlice | SliceError]
 
 
 def build(
@@ -62,16 +61,12 @@ def build(
     _check_target(out, raw, overwrite)
     folds = folds_by_slice(raw)
     convert = functools.partial(rows.convert_slice, config=config)
-    results = _in_folds(work_on(paths, convert, workers, crashed), folds)
-    return write_dataset(out, results, len(paths), config, skip_bad=skip_bad)
-
-
-def _in_folds(results: Results, folds: Mapping[int, int]) -> Results:
-    with closing(results):
-        for result in results:
-            if isinstance(result, ConvertedSlice):
-                result = replace(result, fold=folds.get(result.slice, 0))
-            yield result
+    with closing(work_on(paths, convert, workers, crashed)) as results:
+        in_folds = (
+            result if isinstance(result, SliceError) else replace(result, fold=folds.get(result.slice, 0))
+            for result in results
+        )
+        return write_dataset(out, in_folds, len(paths), config, skip_bad=skip_bad)
 
 
 def write_dataset(out: Path, results: Results, total: int, config: ConvertConfig, *, skip_bad: bool = False) -> Arrays:
@@ -79,7 +74,7 @@ def write_dataset(out: Path, results: Results, total: int, config: ConvertConfig
 
     Args:
         out: folder to make.
-        results: slices by rising number, and the errors of bad files. Closed at the end.
+        results: slices by rising number, and the errors of bad files.
         total: number of results to come.
         config: size and mask rule that the slices were converted with.
         skip_bad: as in `build`.
@@ -90,7 +85,7 @@ def write_dataset(out: Path, results: Results, total: int, config: ConvertConfig
     target = Path(os.path.realpath(out))
     listed = target.with_name(target.name + ".rejected") / REJECTED
     bad: list[SliceError] = []
-    with closing(results), staged_folder(target) as staging:
+    with staged_folder(target) as staging:
         with _Writer(staging, config) as writer:
             for result in track(results, total, "convert"):
                 if isinstance(result, SliceError):
@@ -152,11 +147,10 @@ class _Writer(ExitStack):
         self.images.write(image)
         self.masks.write(mask)
         # A member's own date would be the clock's, and its mode the umask's.
-        entry = zipfile.ZipInfo(f"{converted.slice}.npy", date_time=(1980, 1, 1, 0, 0, 0))
-        entry.compress_type, entry.create_system, entry.external_attr = zipfile.ZIP_DEFLATED, 3, 0o644 << 16
-        buffer = io.BytesIO()
-        np.lib.format.write_array(buffer, converted.native, allow_pickle=False)
-        self.native.writestr(entry, buffer.getvalue())
+        entry = zipfile.ZipInfo(f"{converted.slice}.npy")
+        entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
+        with self.native.open(entry, "w") as file:
+            np.lib.format.write_array(file, converted.native, allow_pickle=False)
         self.digest.update(digest_row([str(cell) for cell in cells.values()], image, mask, converted.native.tobytes()))
         self.table.append(cells)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from unet_jax.config import FIGSHARE_API, TUMORS, UserError
-from unet_jax.data.download.digests import file_md5, find_damaged, read_digests, write_digests
+from unet_jax.data.download.digests import find_damaged, has_md5, read_digests, write_digests
 from unet_jax.data.download.fetch import Fetch, Say, WrongContent
 from unet_jax.data.download.unpack import ARCHIVE, BESIDE, MAX_TOTAL_BYTES, unpack
 from unet_jax.shared.files import naming
@@ -162,10 +162,9 @@ def fetch_file(file: RemoteFile, folder: Path, say: Say) -> Path:
         OSError: the network or the disk failed.
     """
     path, part = folder / file.name, folder / f".{file.name}.part"
+    if has_md5(path, file.md5):
+        return path
     if path.exists():
-        with path.open("rb") as f:
-            if file_md5(f) == file.md5:
-                return path
         say(f"{path} has another MD5 than the article's file: fetching it again")
     by_hand = f"Try again later, or fetch it in a browser from {PAGE} into {folder} and run this again."
     try:
@@ -203,17 +202,14 @@ def count_slices(out: Path, names: Sequence[str]) -> tuple[str, list[UserError]]
     """
     from unet_jax.imaging.formats.mat import SliceError, read_patient
 
-    labels: Counter[int] = Counter()
-    patients: set[str] = set()
+    read: list[tuple[int, str]] = []
     unreadable: list[UserError] = []
     slices = [name for name in names if name.startswith("data/")]
     for name in track(slices, len(slices), "count"):
         try:
-            label, pid = read_patient(out / name)
+            read.append(read_patient(out / name))
         except SliceError as e:
             unreadable.append(e)
-            continue
-        labels[label] += 1
-        patients.add(pid)
+    labels, patients = Counter(label for label, _ in read), {pid for _, pid in read}
     tumors = ", ".join(f"{labels[label]} {name}" for label, name in enumerate(TUMORS, 1))
-    return f"{labels.total()} slices of {len(patients)} patients ({tumors})", unreadable
+    return f"{len(read)} slices of {len(patients)} patients ({tumors})", unreadable

@@ -20,6 +20,15 @@ def file_md5(file: Any) -> str:
     return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
+def has_md5(path: Path, md5: str) -> bool:
+    """Tell whether there is such a file, and whether its content has that MD5."""
+    try:
+        with path.open("rb") as f:
+            return file_md5(f) == md5
+    except FileNotFoundError:
+        return False
+
+
 def read_digests(out: Path) -> dict[str, str] | None:
     """Read the digests of a finished download in `out`.
 
@@ -48,13 +57,5 @@ def write_digests(out: Path, digests: dict[str, str]) -> None:
 
 def find_damaged(out: Path, digests: dict[str, str]) -> list[str]:
     """List the names, of those of `read_digests`, whose files are missing or have another digest."""
-    damaged = []
-    for name, md5 in track(digests.items(), len(digests), "verify", "file"):
-        try:
-            with (out / name).open("rb") as f:
-                right = file_md5(f) == md5
-        except FileNotFoundError:
-            right = False
-        if not right:
-            damaged.append(name)
-    return damaged
+    verified = track(digests.items(), len(digests), "verify", "file")
+    return [name for name, md5 in verified if not has_md5(out / name, md5)]

@@ -18,7 +18,6 @@ HEADER = DESCRIPTION.ljust(116) + bytes(8) + b"\x00\x02IM"
 """116 bytes of text, no subsystem data, version 2.0, and the byte-order mark."""
 
 ARCHIVES = 4
-_DATE = (1980, 1, 1, 0, 0, 0)
 
 
 def slice_bytes(
@@ -97,8 +96,7 @@ def _put(group: h5py.Group, name: str, value: np.ndarray, matlab_class: str) -> 
 
 
 def _entry(name: str) -> zipfile.ZipInfo:
-    """Describe a member of an archive, the same at any time and on any system."""
-    entry = zipfile.ZipInfo(name, _DATE)
+    """Describe a member of an archive, the same at any time: its date is the first that archives know."""
+    entry = zipfile.ZipInfo(name)
     entry.external_attr = 0o644 << 16
-    entry.create_system = 3  # otherwise the system that wrote it would show in the bytes
     return entry

@@ -39,10 +39,10 @@ their chunks beside them."""
 MAX_CHUNK_BYTES = MAX_SIDE * MAX_SIDE * 8
 """Largest chunk, in bytes: it is decompressed whole, so its size is a claim on memory like the dataset's own."""
 
-UNREADABLE, MISSING_FIELD, WRONG_FIELD = "unreadable-file", "missing-field", "wrong-field"
-NOT_FINITE, NOT_INT16, LABEL = "not-finite", "not-int16", "label"
-MASK_VALUES, MASK_SHAPE = "mask-values", "mask-shape"
-"""Names of what can be wrong with a file; `data.check.rules` explains them."""
+UNREADABLE, MISSING_FIELD, WRONG_FIELD = "UNREADABLE_FILE", "MISSING_FIELD", "WRONG_FIELD"
+NOT_FINITE, NOT_INT16, LABEL = "NOT_FINITE", "NOT_INT16", "LABEL"
+MASK_VALUES, MASK_SHAPE = "MASK_VALUES", "MASK_SHAPE"
+"""Names of what can be wrong with a file: those of `data.check.rules.Rule`, which explains them."""
 
 _NAME = re.compile(r"([0-9]{1,9})\.mat")
 _RAISED = (OSError, RuntimeError, LookupError, ValueError, TypeError, ArithmeticError, MemoryError)
@@ -114,14 +114,9 @@ def read_slice(path: Path | str) -> RawSlice:
 
 
 def open_slices(path: Path, reading: Reading) -> Slices:
-    """Read the image alone, as `read_image` does."""
-    return Slices(read_image(path))
-
-
-def read_image(path: Path | str) -> Int16[np.ndarray, "h w"]:
     """Read and check the image alone, of a file of any name that may lack all the rest; errors as `read_slice`."""
-    with _opened(Path(path), "cjdata") as group:
-        return _int16(_read(_field(group, "image"), "image").T)
+    with _opened(path, "cjdata") as group:
+        return Slices(_int16(_read(_field(group, "image"), "image").T))
 
 
 def read_patient(path: Path | str) -> tuple[int, str]:

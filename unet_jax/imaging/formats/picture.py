@@ -10,6 +10,7 @@ import numpy as np
 
 # Importing the TIFF reader registers it; else Pillow would load all of its forty readers to find it.
 from PIL import Image, ImageFile, TiffImagePlugin
+from PIL.ExifTags import Base as Tag
 
 from unet_jax.imaging.formats.grey import to_grey
 from unet_jax.imaging.scan import MAX_SIDE, MIN_SIDE, Reading, Refused, Slices, check_sides
@@ -22,19 +23,6 @@ _PNG_END = b"\0\0\0\0IEND\xae\x42\x60\x82"
 """Length, name and checksum of the last chunk of every PNG."""
 
 _COLOUR_16 = re.compile(r"(RGB|RGBA|RGBa|RGBX|LA);16[LBN]")
-
-_BITS, _PHOTOMETRIC, _ORIENTATION, _PLANES, _SAMPLE_FORMAT = 258, 262, 274, 284, 339
-"""Numbers of TIFF tags."""
-
-_UNDO_ORIENTATION = {
-    2: lambda a: a[:, ::-1],
-    3: lambda a: a[::-1, ::-1],
-    4: lambda a: a[::-1],
-    5: lambda a: a.swapaxes(0, 1),
-    6: lambda a: np.rot90(a, 1),
-    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
-    8: lambda a: np.rot90(a, -1),
-}
 
 
 def open_slices(path: Path, reading: Reading) -> Slices:
@@ -87,9 +75,11 @@ def _decode(path: Path, image: ImageFile.ImageFile) -> np.ndarray:
     tags: Any = dict(image.tag_v2) if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
     grey = image.mode in ("1", "L", "I", "F") or image.mode.startswith("I;16")
     array = _grey_pixels(image, tags) if grey else _colour_pixels(path, image, tags)
-    # For TIFF alone, Pillow turns the picture as its orientation says.
-    undo = _UNDO_ORIENTATION.get(_first(tags, _ORIENTATION, 1))
-    return array if undo is None else undo(array)
+    # For TIFF alone, Pillow turns the picture as its orientation says; that is undone.
+    orientation = _first(tags, Tag.Orientation, 1)
+    array = array.T if orientation in (5, 6, 7, 8) else array
+    array = array[::-1] if orientation in (3, 4, 6, 7) else array
+    return array[:, ::-1] if orientation in (2, 3, 7, 8) else array
 
 
 def _grey_pixels(image: ImageFile.ImageFile, tags: Any) -> np.ndarray:
@@ -101,24 +91,24 @@ def _grey_pixels(image: ImageFile.ImageFile, tags: Any) -> np.ndarray:
     array = np.asarray(image.convert("L") if image.mode == "1" else image)
     if not tags:
         return array
-    signed = _first(tags, _SAMPLE_FORMAT, 1) == 2
+    signed = _first(tags, TiffImagePlugin.SAMPLEFORMAT, 1) == 2
     # Pillow has no signed 8-bit, signed 16-bit and unsigned 32-bit mode, and inverts white-is-zero up to 8 bits only.
     if image.mode == "L" and signed:
         return array.view(np.int8)
-    if image.mode == "I" and _first(tags, _BITS, 1) == 16:
+    if image.mode == "I" and _first(tags, Tag.BitsPerSample, 1) == 16:
         return array.astype(np.int16)
     if image.mode == "I" and not signed:
         return array.view(np.uint32)
-    if image.mode.startswith("I;16") and tags.get(_PHOTOMETRIC) == 0:
+    if image.mode.startswith("I;16") and tags.get(Tag.PhotometricInterpretation) == 0:
         return 65535 - array
     return array
 
 
 def _colour_pixels(path: Path, image: ImageFile.ImageFile, tags: Any) -> np.ndarray:
     mode = _raw_mode(image)
-    if _COLOUR_16.fullmatch(mode) and tags.get(_PLANES, 1) == 1:
+    if _COLOUR_16.fullmatch(mode) and tags.get(Tag.PlanarConfiguration, 1) == 1:
         return _colour_16(path, image, mode)
-    if _first(tags, _BITS, 8) > 8:
+    if _first(tags, Tag.BitsPerSample, 8) > 8:
         raise Refused("has over 8 bits a colour in an unusual layout; save it as grey, or as .npy")
     if image.mode in ("RGB", "RGBA", "RGBX"):
         colours = np.asarray(image)
