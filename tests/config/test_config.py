@@ -34,7 +34,17 @@ ALTERED = Config(
     data="some where",
     seed=5,
     model=ModelConfig(
-        width=3, levels=2, classes=3, norm="none", norm_momentum=0.25, dropout=0.5, precision="bfloat16", remat=True
+        width=3,
+        levels=5,
+        classes=3,
+        norm="none",
+        norm_momentum=0.25,
+        dropout=0.5,
+        precision="bfloat16",
+        remat=True,
+        encoder="efficientnet_lite0",
+        encoder_weights="a.safetensors",
+        decoder_widths=(2, 3, 4, 5, 6),
     ),
     preprocess=PreprocessConfig(kind="fixed", scale=255.0),
     augment=AugmentConfig(horizontal_flip=False, healthy=0.25),
@@ -94,6 +104,9 @@ def test_preset_original_is_the_notebooks_recipe():
         "model.dropout": 0.1,
         "model.precision": "float32",
         "model.remat": False,
+        "model.encoder": "plain",
+        "model.encoder-weights": "none",
+        "model.decoder-widths": (),
         "preprocess.kind": "percentile",
         "preprocess.scale": 12728.0,
         "augment.horizontal-flip": True,
@@ -208,6 +221,33 @@ def test_a_loss_of_nothing_is_refused():
         assert loss.check() is loss
 
 
+LITE0 = {"encoder": "efficientnet_lite0", "levels": 5}
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (LITE0 | {"levels": 4}, "levels is 4; it must be 5 under --model.encoder efficientnet_lite0."),
+        ({"decoder_widths": (8, 8, 8)}, "decoder-widths is (8, 8, 8); it must be 4 numbers of at least 1"),
+        ({"decoder_widths": (8, 8, 0, 8)}, "decoder-widths is (8, 8, 0, 8); it must be 4 numbers of at least 1"),
+        (LITE0 | {"encoder_weights": "a.pth"}, "encoder-weights is 'a.pth'; it must be none, a .safetensors file, or"),
+        ({"encoder_weights": "hf:a/b"}, "encoder-weights is 'hf:a/b'; it must be none under --model.encoder plain."),
+    ],
+)
+def test_an_encoder_and_a_decoder_that_do_not_fit_are_named(model, message):
+    with pytest.raises(UserError, match=f"^--model.{re.escape(message)}"):
+        Config(model=ModelConfig(**model)).check()
+
+
+@pytest.mark.parametrize(
+    "model",
+    [LITE0 | {"encoder_weights": "hf:a/b@c"}, LITE0 | {"decoder_widths": (1,) * 5}, {"decoder_widths": (9,) * 4}],
+)
+def test_an_encoder_and_a_decoder_that_fit(model):
+    config = Config(model=ModelConfig(**model))
+    assert config.check() is config
+
+
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, (_, right) in RANGES.items() for value in right])
 def test_value_at_the_edge_of_its_range_is_valid(name, value):
     config = changed(name, value)
@@ -238,7 +278,7 @@ def test_every_option_sets_its_own_value(monkeypatch):
             group, option = name.split(".")
             argv.append(f"--{name}" if value else f"--{group}.no-{option}")
         else:
-            argv += [f"--{name}", str(value)]
+            argv += [f"--{name}", *map(str, value if isinstance(value, tuple) else [value])]
     parsed = []
     monkeypatch.setattr(train, "_train", lambda *given: parsed.append(given) or 0)
     assert train.main(argv) == 0
@@ -311,6 +351,9 @@ def test_an_integer_is_a_float():
         ("model.norm", "batch"),
         ("model.norm", ["pool"]),
         ("model.dropout", False),
+        ("model.encoder", "toy"),
+        ("model.decoder_widths", 16),
+        ("model.decoder_widths", [16, 32.0]),
         ("augment.horizontal_flip", 1),
         ("data", 3),
         ("preset", "best"),
@@ -332,7 +375,9 @@ def test_missing_and_unknown_names_are_named(name, value):
 
 
 def test_a_configuration_of_an_earlier_version_can_be_read():
-    for name in ("model.precision", "model.remat", "split.folds", "loss.lovasz", "loss.tversky_alpha"):
+    model = ("precision", "remat", "encoder", "encoder_weights", "decoder_widths")
+    more = ("split.folds", "loss.lovasz", "loss.tversky_alpha")
+    for name in (*(f"model.{field}" for field in model), *more):
         assert from_json(stored(name, ...), "c.json") == Config()
 
 

@@ -1,6 +1,7 @@
 """The network: sizes, structure, and equality with the same network written with Flax's plain layers."""
 
 import dataclasses
+import typing
 
 import jax
 import jax.numpy as jnp
@@ -235,6 +236,17 @@ def test_divided_it_is_the_same_network_to_the_bit(config):
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
+def test_every_encoder_has_its_name_in_the_configuration():
+    (field,) = (field for field in dataclasses.fields(ModelConfig) if field.name == "encoder")
+    assert set(typing.get_args(field.type)) == set(ENCODERS)
+
+
+def test_the_decoder_has_widths_of_its_own():
+    params = abstract_variables(dataclasses.replace(SMALL, decoder_widths=(5, 7)))["params"]
+    shapes = {name: params[name]["conv0"]["kernel"].shape[2:] for name in ("down0", "down1", "bottom", "up1", "up0")}
+    assert shapes == {"down0": (1, 2), "down1": (2, 4), "bottom": (4, 4), "up1": (7 + 4, 7), "up0": (5 + 2, 5)}
+
+
 def test_a_toy_encoder_is_a_function_and_a_row(monkeypatch):
     """One convolution a level and no pooling but every second pixel; the decoder joins it as any other."""
 
@@ -246,7 +258,9 @@ def test_a_toy_encoder_is_a_function_and_a_row(monkeypatch):
         return features
 
     monkeypatch.setitem(ENCODERS, "toy", encode)
-    net, x = UNet(SMALL, encoder="toy"), jnp.ones((1, 16, 16, 1))
+    config = dataclasses.replace(SMALL)
+    object.__setattr__(config, "encoder", "toy")  # which the type of the field does not name
+    net, x = UNet(config), jnp.ones((1, 16, 16, 1))
     variables = net.init(jax.random.key(0), x, train=False)
     assert {"toy0", "toy1", "toy2", "up0", "up1", "output"} <= set(variables["params"])
     assert "down0" not in variables["params"]

@@ -31,7 +31,7 @@ class ModelConfig(Checked):
     width: int = 64
     """Channels of the first level; each further level has twice as many."""
     levels: int = 4
-    """Levels of the contracting path. Image sides must be multiples of 2**levels."""
+    """Levels of the contracting path. Image sides must be multiples of 2**levels. 5 for efficientnet_lite0."""
     classes: Literal[1, 3] = 1
     """1: tumour or not. 3: one output per tumour type; the tumour's probability is then the largest of the three."""
     norm: Literal["pool", "conv", "none"] = "pool"
@@ -44,6 +44,13 @@ class ModelConfig(Checked):
     """Type that convolutions are computed in. Parameters, statistics, loss and optimizer are float32 in both cases."""
     remat: bool = added(False, since="0.1.0")
     """Compute activations again for the gradient instead of keeping them: less memory, more time."""
+    encoder: Literal["plain", "efficientnet_lite0"] = added("plain", since="0.2.0")
+    """Contracting path. plain: two 3x3 convolutions a level. efficientnet_lite0: inverted residuals, 3.0 million
+    values, which may start from `encoder_weights`."""
+    encoder_weights: str = added("none", since="0.2.0")
+    """Weights that the encoder of a new run starts from: none (drawn), a .safetensors file, or hf:REPO[@REVISION]."""
+    decoder_widths: tuple[int, ...] = added((), since="0.2.0")
+    """Channels of the decoder's levels, from full size down. Without any: `width`, and twice as many each level."""
 
     @property
     def stride(self) -> int:
@@ -52,14 +59,29 @@ class ModelConfig(Checked):
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Channels of each level, from full size down."""
+        """Channels of each level of the plain encoder, from full size down."""
         return tuple(self.width * 2**level for level in range(self.levels))
+
+    @property
+    def upward_widths(self) -> tuple[int, ...]:
+        """Channels of each level of the decoder, from full size down."""
+        return self.decoder_widths or self.widths
 
     def rules(self) -> Iterable[Rule]:
         yield Rule("width", self.width >= 1, "at least 1")
         yield Rule("levels", 1 <= self.levels <= 8, "1 to 8")
+        plain = self.encoder == "plain"
+        yield Rule("levels", plain or self.levels == 5, f"5 under --model.encoder {self.encoder}")
         yield Rule("norm_momentum", 0 <= self.norm_momentum < 1, "in [0, 1)")
         yield Rule("dropout", 0 <= self.dropout < 1, "in [0, 1)")
+        weights = self.encoder_weights
+        source = weights == "none" or weights.endswith(".safetensors") or weights.startswith("hf:")
+        yield Rule("encoder_weights", source, "none, a .safetensors file, or hf:REPO[@REVISION]")
+        yield Rule("encoder_weights", not plain or weights == "none", "none under --model.encoder plain")
+        fits = len(self.decoder_widths) in (0, self.levels) and all(width >= 1 for width in self.decoder_widths)
+        yield Rule(
+            "decoder_widths", fits, f"{self.levels} numbers of at least 1, one for each of model.levels, or none"
+        )
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,10 @@ def _build(cls: type, raw: Any, source: str, prefix: str) -> Any:
         elif hint is float and type(value) is int:
             value = float(value)
         elif not _fits(value, hint):
-            raise UserError(f"{source}: {prefix}{name} is {value!r}; expected {getattr(hint, '__name__', hint)}.")
+            expected = hint.__name__ if isinstance(hint, type) else hint
+            raise UserError(f"{source}: {prefix}{name} is {value!r}; expected {expected}.")
+        elif isinstance(value, list):
+            value = tuple(value)
         values[name] = value
     return cls(**values)
 
@@ -77,4 +80,6 @@ def _fits(value: Any, hint: Any) -> bool:
         return any(value == allowed and type(value) is type(allowed) for allowed in typing.get_args(hint))
     if isinstance(hint, types.UnionType):
         return any(_fits(value, h) for h in typing.get_args(hint))
+    if typing.get_origin(hint) is tuple:  # of any length; JSON writes it as a list
+        return isinstance(value, list) and all(_fits(v, typing.get_args(hint)[0]) for v in value)
     return type(value) is hint

@@ -18,18 +18,16 @@ Variables = dict[str, Any]
 
 
 class UNet(nn.Module):
-    """U-Net with transposed convolutions.
+    """U-Net with transposed convolutions, and the contracting path that the configuration names.
 
-    Level l of the contracting path has `width * 2**l` channels; the bottom has those of the last level. With the
-    default configuration this is the network of the original Keras notebook, 22,718,529 values. Weights of 3x3
-    convolutions start he_normal; those of transposed and 1x1 convolutions glorot_uniform, Keras' default.
+    Level l of the plain one has `width * 2**l` channels; the bottom has those of the last level. With the default
+    configuration this is the network of the original Keras notebook, 22,718,529 values. Weights of 3x3 convolutions
+    start he_normal; those of transposed and 1x1 convolutions glorot_uniform, Keras' default.
 
     Source: Ronneberger et al., "U-Net: convolutional networks for biomedical image segmentation", arXiv:1505.04597.
     """
 
     config: ModelConfig
-    encoder: str = "plain"
-    """Name of the contracting path, one of `encoders.table.ENCODERS`."""
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w i"], *, train: bool, sample: bool = False) -> Float[Array, "b h w c"]:
@@ -49,16 +47,17 @@ class UNet(nn.Module):
         check_size(x.shape[1], x.shape[2], self.config)
         # The parts are functions, not modules, so that their layers' names and draws of dropout are the network's own.
         layers = Layers(self.config, Dropout(self.config.dropout), train=train, drop=train or sample)
-        features = ENCODERS[self.encoder](x, layers)
+        features = ENCODERS[self.config.encoder](x, layers)
         return classify(decode(features, layers), layers)
 
 
 def check_size(h: int, w: int, config: ModelConfig) -> None:
     """Raise UserError unless both sides are multiples of the network's stride."""
     if h % config.stride or w % config.stride or not (h and w):
+        other = "levels" if config.encoder == "plain" else "encoder"
         raise UserError(
             f"image is {h}x{w}; both sides must be multiples of {config.stride} for {config.levels} levels. "
-            f"Convert at another --size, or choose another --model.levels."
+            f"Convert at another --size, or choose another --model.{other}."
         )
 
 

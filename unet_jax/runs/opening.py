@@ -15,6 +15,7 @@ from unet_jax.data.phantom import write_phantom
 from unet_jax.data.splits import Split, load_split, make_split
 from unet_jax.data.tfds.source import PREFIX as TFDS
 from unet_jax.data.tfds.source import build_from_tfds
+from unet_jax.models.pretrained import HUB
 from unet_jax.runs.workdir import Workdir
 from unet_jax.shared.files import write_text
 
@@ -100,7 +101,10 @@ def open_split(workdir: Workdir, config: Config, arrays: Arrays, say: Say, *, dr
 
 
 def store_absolute(config: Config) -> Config:
-    """Make the configuration's `data` an absolute path, which holds from any folder."""
+    """Make the paths of the data and of the encoder's weights absolute, so that they hold from any folder."""
+    weights = config.model.encoder_weights
+    if weights != "none" and not weights.startswith(HUB):
+        config = replace(config, model=replace(config.model, encoder_weights=str(Path(weights).resolve())))
     if config.data is None or config.data.startswith(TFDS):
         return config
     return replace(config, data=str(Path(config.data).resolve()))

@@ -10,6 +10,7 @@ from unet_jax.data.splits import Split
 from unet_jax.inference.network import DEFAULT_THRESHOLD
 from unet_jax.inference.predictor import Predictor
 from unet_jax.models.network import check_size
+from unet_jax.models.pretrained import check_pretrained
 from unet_jax.reporting.figures import history_png
 from unet_jax.runs.choices import Threshold
 from unet_jax.runs.evaluate import Part, draw_gallery, ensure_choices, score
@@ -69,6 +70,10 @@ def train(
                 held.enter_context(lock(workdir))
             arrays = open_data(workdir, config, say)
             check_size(arrays.size, arrays.size, config.model)
+            # Before the configuration is stored, which would name them for good.
+            weights = None if workdir.config.exists() else check_pretrained(config.model)
+            if weights is not None:
+                say(f"The encoder starts from {weights.source} (SHA-256 {weights.sha256}).")
             split = open_split(workdir, config, arrays, say, drawn=split)
         records, was_finished = fit(workdir, config, arrays, split, interrupts, say)
         if records and first:
@@ -91,10 +96,11 @@ def fit(
     Returns:
         All lines of metrics.jsonl, and True if there was nothing left to train.
     """
-    trainer = Trainer(config, arrays, split.rows(arrays, "train"), split.rows(arrays, "val"))
-    for note in trainer.notes:
-        say(note)
     with Checkpoints(workdir.checkpoints) as checkpoints:
+        resumed = checkpoints.latest() is not None
+        trainer = Trainer(config, arrays, split.rows(arrays, "train"), split.rows(arrays, "val"), resumed=resumed)
+        for note in trainer.notes:
+            say(note)
         state, records = _resume(workdir, trainer, checkpoints)
         if is_over(records, config.optim):
             return records, True

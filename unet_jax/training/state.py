@@ -10,6 +10,7 @@ from jaxtyping import Array
 
 from unet_jax.config import Config
 from unet_jax.models.network import UNet
+from unet_jax.models.pretrained import read_pretrained, with_pretrained
 from unet_jax.scoring.metrics import Counts
 from unet_jax.training.counts import zero_counts
 
@@ -71,15 +72,23 @@ class TrainState:
         )
 
 
-def init_state(config: Config, size: int, tx: optax.GradientTransformation) -> TrainState:
-    """Draw fresh weights from `config.seed`, for images of `size` x `size`.
+def init_state(config: Config, size: int, tx: optax.GradientTransformation, *, resumed: bool = False) -> TrainState:
+    """Draw fresh weights from `config.seed`, for images of `size` x `size`; the encoder's are those it starts from.
+
+    Args:
+        config: of the run.
+        size: side of the images in pixels.
+        tx: the optimizer.
+        resumed: a checkpoint will take the place of all values, so the encoder's file is not read.
 
     Raises:
-        UserError: the network's stride does not divide `size`.
+        UserError: the network's stride does not divide `size`, or the encoder's weights cannot be had or do not fit.
     """
     net = UNet(config.model)
     init = jax.jit(lambda key: net.init(key, jnp.zeros((1, size, size, 1)), train=False))
     variables = init(jax.random.key(config.seed))
+    if config.model.encoder_weights != "none" and not resumed:
+        variables = with_pretrained(variables, read_pretrained(config.model.encoder_weights))
     params, batch_stats = variables["params"], variables.get("batch_stats", {})
     trained = {"params": params, "batch_stats": batch_stats}
     return TrainState(

@@ -183,13 +183,21 @@ class Trainer:
         config: of the run.
         arrays: the converted dataset.
         train_rows, val_rows: rows of the arrays for training and for validation.
+        resumed: a checkpoint will take the place of the state.
 
     Raises:
-        UserError: the pipeline or the devices asked for cannot be had, or the size does not fit the network.
+        UserError: the pipeline, the devices or the encoder's weights asked for cannot be had, or the size does not fit
+            the network.
     """
 
     def __init__(
-        self, config: Config, arrays: Arrays, train_rows: Int64[np.ndarray, " m"], val_rows: Int64[np.ndarray, " n"]
+        self,
+        config: Config,
+        arrays: Arrays,
+        train_rows: Int64[np.ndarray, " m"],
+        val_rows: Int64[np.ndarray, " n"],
+        *,
+        resumed: bool = False,
     ):
         self.config, self.arrays, self.val_rows = config, arrays, val_rows
         self.pipeline, without_tensorflow = choose_pipeline(config.loader)
@@ -203,7 +211,7 @@ class Trainer:
         # What a person should see: lines about what is done otherwise than asked for, or only to some slices.
         self.notes = [note for note in (without_tensorflow, devices_left_out, halves) if note]
         tx = make_optimizer(config.optim, self.steps_per_epoch)
-        self.state = replicate(init_state(config, arrays.size, tx), self.mesh)
+        self.state = replicate(init_state(config, arrays.size, tx, resumed=resumed), self.mesh)
         self.key = replicate(jax.random.key(config.seed), self.mesh)
         self.schedule = learning_rate(config.optim, self.steps_per_epoch)
         self.train_steps = make_train_steps(config, tx, self.mesh, frozen_steps(config.optim, self.steps_per_epoch))

@@ -11,7 +11,7 @@ def decode(features: Sequence[Float[Array, "b _ _ _"]], layers: Layers) -> Float
     """Join features, which are as `encoders.table` says, from the bottom up to one map of the first one's size."""
     *skips, x = features
     for level in reversed(range(len(skips))):
-        width = layers.config.widths[level]
+        width = layers.config.upward_widths[level]
         x = layers.upsample(width, f"transpose{level}")(x)
         x = layers.block(width, f"up{level}")(layers.dropout(x), layers.dropout(skips[level]))
     return x

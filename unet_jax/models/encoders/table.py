@@ -7,9 +7,9 @@ An encoder is a function `(x, layers) -> features`, called inside the network's 
         that of its parameters.
 
 It returns its feature maps from full size down, each of half the side of the one before: what the decoder takes as
-skip connections, and last the bottom. A new one is a file here and a row of the table.
+skip connections, and last the bottom. A new one is a file here, a row of the table, and its name in `ModelConfig`.
 """
 
-from unet_jax.models.encoders.plain import encode
+from unet_jax.models.encoders import efficientnet_lite0, plain
 
-ENCODERS = {"plain": encode}
+ENCODERS = {"plain": plain.encode, "efficientnet_lite0": efficientnet_lite0.encode}
