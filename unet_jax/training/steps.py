@@ -48,6 +48,22 @@ def class_targets(masks: Shaped[Array, "b h w"], labels: Shaped[Array, " b"], cl
     return target * own[:, None, None, :]
 
 
+def train_input(key: Array, batch: Any, config: Config) -> tuple[Float[Array, "b h w 1"], Shaped[Array, "b h w"]]:
+    """Make what the network is trained on: a `training.batches.Batch` normalised, then augmented.
+
+    Args:
+        key: for augmentation.
+        batch: with masks of 0 or 1.
+        config: of the run.
+
+    Returns:
+        The network's input, 0 to 1, and the masks in their own type.
+    """
+    x = preprocess(batch.images, batch.p1, batch.p99, config.preprocess)
+    x, masks = augment_geometry(key, x, batch.masks, config.augment)
+    return augment_intensity(key, x, config.augment), masks
+
+
 def make_train_step(config: Config, tx: optax.GradientTransformation) -> Callable[..., tuple[TrainState, Array]]:
     """Make the train step: a function `(state, batch, key) -> (state, loss)`, to be compiled.
 
@@ -57,9 +73,7 @@ def make_train_step(config: Config, tx: optax.GradientTransformation) -> Callabl
 
     def train_step(state: TrainState, batch: Any, key: Array) -> tuple[TrainState, Array]:
         augment_key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step))
-        images, masks = augment_geometry(augment_key, batch.images, batch.masks, config.augment)
-        x = preprocess(images, batch.p1, batch.p99, config.preprocess)
-        x = augment_intensity(augment_key, x, config.augment)
+        x, masks = train_input(augment_key, batch, config)
         target = class_targets(masks, batch.labels, config.model.classes)
         valid = batch.valid.astype(jnp.float32)
 
