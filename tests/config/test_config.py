@@ -47,7 +47,37 @@ ALTERED = Config(
         decoder_widths=(2, 3, 4, 5, 6),
     ),
     preprocess=PreprocessConfig(kind="fixed", scale=255.0),
-    augment=AugmentConfig(horizontal_flip=False, healthy=0.25),
+    augment=AugmentConfig(
+        horizontal_flip=False,
+        healthy=0.25,
+        vertical_flip=True,
+        rotation=15.0,
+        rotation_p=0.1,
+        zoom=0.25,
+        zoom_p=0.15,
+        stretch=0.1,
+        stretch_p=0.2,
+        shear=8.0,
+        shear_p=0.25,
+        shift=0.05,
+        shift_p=0.3,
+        elastic=0.03,
+        elastic_p=0.35,
+        blur=1.5,
+        blur_p=0.4,
+        low_resolution=1.0,
+        low_resolution_p=0.45,
+        noise=0.05,
+        noise_p=0.55,
+        contrast=0.2,
+        contrast_p=0.6,
+        brightness=0.1,
+        brightness_p=0.65,
+        gamma=0.4,
+        gamma_p=0.7,
+        bias_field=0.3,
+        bias_field_p=0.9,
+    ),
     loss=LossConfig(
         bce=0.5,
         dice=2.0,
@@ -78,6 +108,23 @@ ALTERED = Config(
     split=SplitConfig(kind="official", seed=8, val_fraction=0.2, test_fraction=0.3, folds=6, fold=4),
 )
 """No option has its default."""
+
+STRENGTHS = {
+    "rotation": 180.0,
+    "zoom": 3.0,
+    "stretch": 3.0,
+    "shear": 60.0,
+    "shift": 1.0,
+    "elastic": 0.25,
+    "blur": 5.0,
+    "low-resolution": 7.0,
+    "bias-field": 1.0,
+    "noise": 1.0,
+    "contrast": 3.0,
+    "brightness": 1.0,
+    "gamma": 3.0,
+}
+"""Augmentations, and the greatest strength of each."""
 
 
 def changed(name: str, value: Any) -> Config:
@@ -111,6 +158,9 @@ def test_preset_original_is_the_notebooks_recipe():
         "preprocess.scale": 12728.0,
         "augment.horizontal-flip": True,
         "augment.healthy": 0.0,
+        "augment.vertical-flip": False,
+        **{f"augment.{name}": 0.0 for name in STRENGTHS},
+        **{f"augment.{name}-p": 0.5 for name in STRENGTHS},
         "loss.bce": 1.0,
         "loss.dice": 1.0,
         "loss.smoothing": 1.0,
@@ -164,6 +214,8 @@ RANGES: dict[str, tuple[list, list]] = {
     "model.dropout": ([-0.1, 1.0], [0.0]),
     "preprocess.scale": ([0.0], []),
     "augment.healthy": ([-0.1, 1.1], [0.0, 1.0]),
+    **{f"augment.{name}": ([-0.01, most + 0.01], [0.0, most]) for name, most in STRENGTHS.items()},
+    **{f"augment.{name}-p": ([-0.01, 1.01], [0.0, 1.0]) for name in STRENGTHS},
     "loss.bce": ([-1.0], [0.0]),
     "loss.dice": ([-1.0], [0.0]),
     "loss.smoothing": ([0.0], []),
@@ -264,7 +316,7 @@ def test_flat_names_are_the_options_of_train(capsys):
     # Each option stands behind the frame, which is ASCII or not.
     lines = re.findall(r"^..(?:-h, )?(--[a-z].*)$", capsys.readouterr().out, re.MULTILINE)
     shown = {name for line in lines for name in re.findall(r"(?:^|, )--([\w.-]+)", line.split("  ")[0])}
-    of_flags = {"augment.no-horizontal-flip", "model.no-remat"}
+    of_flags = {"augment.no-horizontal-flip", "augment.no-vertical-flip", "model.no-remat"}
     of_processes = {f"distributed.{name}" for name in flatten(DistributedConfig())}
     assert shown - of_flags == set(flatten(Config())) | {"workdir", "help"} | of_processes
     assert of_flags <= shown
@@ -376,7 +428,7 @@ def test_missing_and_unknown_names_are_named(name, value):
 
 def test_a_configuration_of_an_earlier_version_can_be_read():
     model = ("precision", "remat", "encoder", "encoder_weights", "decoder_widths")
-    more = ("split.folds", "loss.lovasz", "loss.tversky_alpha")
+    more = ("split.folds", "loss.lovasz", "loss.tversky_alpha", "augment.vertical_flip", "augment.blur_p")
     for name in (*(f"model.{field}" for field in model), *more):
         assert from_json(stored(name, ...), "c.json") == Config()
 

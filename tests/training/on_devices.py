@@ -25,7 +25,10 @@ from unet_jax.training.mesh import data_mesh, replicated
 from unet_jax.training.state import TrainState, init_state
 from unet_jax.training.steps import make_eval_step, make_train_steps
 
-CONFIG = Config(model=ModelConfig(width=2, levels=2, dropout=0.1))
+CONFIG = Config(
+    model=ModelConfig(width=2, levels=2, dropout=0.1),
+    augment=AugmentConfig(rotation=20.0, elastic=0.03, blur=1.0, contrast=0.2, noise=0.02),
+)
 PLAIN = Config(model=ModelConfig(width=2, levels=1, dropout=0.0), augment=AugmentConfig(horizontal_flip=False))
 TX = optax.sgd(0.1)  # Adam makes a whole step of a gradient that is zero but for rounding
 BATCH, STEPS = 8, 9

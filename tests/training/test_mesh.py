@@ -39,7 +39,7 @@ def found(out) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("how", ["1 device 3", "2 device 1", "4 device 2", "4 tfdata 1"])
 def test_devices_pipelines_and_steps_a_dispatch_change_rounding_alone(found, how):
-    """Nine steps with dropout and flips; an epoch has three, so of two a dispatch the second is one."""
+    """Nine steps with dropout and augmentation; an epoch has three, so of two a dispatch the second is one."""
     for name in ("losses", "params", "batch_stats", "val_loss"):
         np.testing.assert_allclose(found[f"{how} {name}"], found[f"1 device 1 {name}"], rtol=2e-4, atol=2e-6)
     assert len(found[f"{how} losses"]) == 9

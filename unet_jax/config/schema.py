@@ -99,16 +99,77 @@ class PreprocessConfig(Checked):
 
 @dataclass(frozen=True)
 class AugmentConfig(Checked):
-    """Random changes of training slices, image and mask alike."""
+    """Random changes of training slices, each drawn anew for every slice. A strength of 0 is off; NAME-p is the
+    probability that NAME changes a slice."""
 
     horizontal_flip: bool = True
-    """Mirror left and right with probability one half."""
+    """Mirror left and right, image and mask alike, with probability one half."""
+    vertical_flip: bool = added(False, since="0.2.0")
+    """Mirror above and below, image and mask alike, with probability one half."""
+    rotation: float = added(0.0, since="0.2.0")
+    """Turn image and mask by up to so many degrees either way."""
+    rotation_p: float = added(0.5, since="0.2.0")
+    zoom: float = added(0.0, since="0.2.0")
+    """Enlarge or shrink image and mask by a factor of up to 1 + zoom."""
+    zoom_p: float = added(0.5, since="0.2.0")
+    stretch: float = added(0.0, since="0.2.0")
+    """Change the height of image and mask against their width by a factor of up to 1 + stretch."""
+    stretch_p: float = added(0.5, since="0.2.0")
+    shear: float = added(0.0, since="0.2.0")
+    """Slant image and mask by up to so many degrees either way."""
+    shear_p: float = added(0.5, since="0.2.0")
+    shift: float = added(0.0, since="0.2.0")
+    """Move image and mask along each axis by up to that fraction of the side."""
+    shift_p: float = added(0.5, since="0.2.0")
+    elastic: float = added(0.0, since="0.2.0")
+    """Bend image and mask: smooth displacements of up to that fraction of the side."""
+    elastic_p: float = added(0.5, since="0.2.0")
+    blur: float = added(0.0, since="0.2.0")
+    """Blur with a Gaussian of a standard deviation of up to so many pixels."""
+    blur_p: float = added(0.5, since="0.2.0")
+    low_resolution: float = added(0.0, since="0.2.0")
+    """Coarsen, as if pixels were up to 1 + low-resolution times as large."""
+    low_resolution_p: float = added(0.5, since="0.2.0")
+    bias_field: float = added(0.0, since="0.2.0")
+    """Brighten and darken smoothly over the image, by up to that fraction."""
+    bias_field_p: float = added(0.5, since="0.2.0")
+    noise: float = added(0.0, since="0.2.0")
+    """Add Gaussian noise of a standard deviation of up to that; intensities reach from 0 to 1."""
+    noise_p: float = added(0.5, since="0.2.0")
+    contrast: float = added(0.0, since="0.2.0")
+    """Scale distances from the mean intensity by a factor of up to 1 + contrast, or divide by it."""
+    contrast_p: float = added(0.5, since="0.2.0")
+    brightness: float = added(0.0, since="0.2.0")
+    """Add up to that to all intensities of a slice, or subtract it."""
+    brightness_p: float = added(0.5, since="0.2.0")
+    gamma: float = added(0.0, since="0.2.0")
+    """Raise intensities to a power between 1 / (1 + gamma) and 1 + gamma."""
+    gamma_p: float = added(0.5, since="0.2.0")
+
     healthy: float = added(0.0, since="0.2.0")
     """Part of the slices with the tumour in one half of a symmetric head that are trained on without it: the other
     half's mirror image takes its place."""
 
     def rules(self) -> Iterable[Rule]:
         yield Rule("healthy", 0 <= self.healthy <= 1, "0 to 1")
+        greatest = {
+            "rotation": 180,
+            "zoom": 3,
+            "stretch": 3,
+            "shear": 60,
+            "shift": 1,
+            "elastic": 0.25,
+            "blur": 5,
+            "low_resolution": 7,
+            "bias_field": 1,
+            "noise": 1,
+            "contrast": 3,
+            "brightness": 1,
+            "gamma": 3,
+        }
+        for name, most in greatest.items():
+            yield Rule(name, 0 <= getattr(self, name) <= most, f"0 to {most}")
+            yield Rule(f"{name}_p", 0 <= getattr(self, f"{name}_p") <= 1, "0 to 1")
 
 
 Weight = Annotated[float, "weight of a loss term"]

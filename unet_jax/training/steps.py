@@ -63,8 +63,8 @@ def train_input(key: Array, batch: Any, config: Config) -> tuple[Float[Array, "b
     """
     x = preprocess(batch.images, batch.p1, batch.p99, config.preprocess)
     x, masks = healthy(key, x, batch.masks, batch.midline, config.augment)  # before a slice and its midline part
-    images, masks = augment_geometry(key, x[..., 0], masks, config.augment)
-    return augment_intensity(key, images[..., None], config.augment), masks
+    x, masks = augment_geometry(key, x, masks, config.augment)
+    return augment_intensity(key, x, config.augment), masks
 
 
 def make_train_step(

@@ -1,15 +1,20 @@
-"""Mirror slices left and right."""
+"""Mirror slices: an exact reversal of rows or columns."""
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Shaped
 
-from unet_jax.config import AugmentConfig
 
+def flip_half(
+    key: Array, axis: int, x: Shaped[Array, "b h w 1"], masks: Shaped[Array, "b h w"]
+) -> tuple[Shaped[Array, "b h w 1"], Shaped[Array, "b h w"]]:
+    """Mirror each slice and its mask along an axis with probability one half.
 
-def horizontal_flip(
-    key: Array, images: Shaped[Array, "b h w"], masks: Shaped[Array, "b h w"], config: AugmentConfig
-) -> tuple[Shaped[Array, "b h w"], Shaped[Array, "b h w"]]:
-    """Mirror each slice and its mask with probability one half."""
-    flip = jax.random.bernoulli(key, 0.5, (images.shape[0],)).reshape(-1, 1, 1)
-    return jnp.where(flip, images[:, :, ::-1], images), jnp.where(flip, masks[:, :, ::-1], masks)
+    Args:
+        key: of this flip.
+        axis: 1 exchanges above and below, 2 left and right.
+        x, masks: of any type.
+    """
+    chosen = jax.random.bernoulli(key, 0.5, (masks.shape[0],)).reshape(-1, 1, 1)
+    masks = jnp.where(chosen, jnp.flip(masks, axis), masks)
+    return jnp.where(chosen[..., None], jnp.flip(x, axis), x), masks
