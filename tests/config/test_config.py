@@ -28,6 +28,8 @@ from unet_jax.config import (
     read_config,
     to_json,
 )
+from unet_jax.runs import train as run
+from unet_jax.training import processes
 
 ALTERED = Config(
     preset="demo",
@@ -332,12 +334,14 @@ def test_every_option_sets_its_own_value(monkeypatch):
         else:
             argv += [f"--{name}", *map(str, value if isinstance(value, tuple) else [value])]
     parsed = []
-    monkeypatch.setattr(train, "_train", lambda *given: parsed.append(given) or 0)
-    assert train.main(argv) == 0
-    assert parsed == [(Path("w"), DistributedConfig(), ALTERED)]
+    monkeypatch.setattr(processes, "connect", parsed.append)
+    # A run that returns nothing was interrupted.
+    monkeypatch.setattr(run, "train", lambda workdir, config, *_: parsed.append((workdir, config)))
+    assert train.main(argv) == 75
+    assert parsed == [DistributedConfig(), (Path("w"), ALTERED)]
     of_processes = ["--distributed.coordinator", "a:1", "--distributed.num-processes", "3"]
-    assert train.main([*argv, *of_processes, "--distributed.process-id", "2"]) == 0
-    assert parsed[1] == (Path("w"), DistributedConfig("a:1", 3, 2), ALTERED)
+    assert train.main([*argv, *of_processes, "--distributed.process-id", "2"]) == 75
+    assert parsed[2:] == [DistributedConfig("a:1", 3, 2), (Path("w"), ALTERED)]
 
 
 @pytest.mark.parametrize(
