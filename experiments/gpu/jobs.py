@@ -6,12 +6,14 @@ sooner than one after the other.
 **Command**: `python -m experiments.gpu.jobs --jobs jobs.json --data D --out runs/ranked --at-once 4`, where jobs.json
 maps a name to the options of `unet_jax.train`; the options under "all" hold for each of them. Each run is scored on its
 validation side, or on that of `--split`. Results are printed and stand in `OUT/results.json`; a run that fails is
-named, and the others go on.
+named, and the others go on. With `--start-before 300` no run is begun after 300 seconds, so that what a machine is lent
+for is kept.
 """
 
 import argparse
 import concurrent.futures
 import json
+import math
 import os
 import subprocess
 import sys
@@ -29,11 +31,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--split", default="val")
     parser.add_argument("--at-once", type=int, default=4)
-    parser.add_argument("--only", nargs="*", default=[])
+    parser.add_argument("--start-before", type=float, default=math.inf)
     given = parser.parse_args()
     jobs: dict[str, list[str]] = json.loads(given.jobs.read_text())
     common = jobs.pop("all", [])
-    chosen = given.only or list(jobs)
+    began = time.monotonic()
     given.out.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {}
     with concurrent.futures.ThreadPoolExecutor(given.at_once) as pool:
@@ -46,6 +48,18 @@ def main() -> None:
             results[name] = done.result()
             (given.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
             print(_line(name, results[name]), flush=True)
+
+
+def merged(common: list[str], own: list[str]) -> list[str]:
+    """Options with those of a run in the place of the common ones of the same name."""
+    options: dict[str, list[str]] = {}
+    for word in (*common, *own):
+        if word.startswith("--"):
+            name = word
+            options[name] = []
+        else:
+            options[name].append(word)
+    return [word for name, values in options.items() for word in (name, *values)]
 
 
 def _run(workdir: Path, options: list[str], data: str, split: str) -> dict[str, Any]:
