@@ -38,11 +38,14 @@ def main() -> None:
     began = time.monotonic()
     given.out.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {}
+
+    def start(name: str) -> dict[str, Any]:
+        if time.monotonic() - began > given.start_before:
+            return {"error": ["not begun: too late"]}
+        return _run(given.out / name, merged(common, jobs[name]), given.data, given.split)
+
     with concurrent.futures.ThreadPoolExecutor(given.at_once) as pool:
-        todo = {
-            pool.submit(_run, given.out / name, [*common, *jobs[name]], given.data, given.split): name
-            for name in chosen
-        }
+        todo = {pool.submit(start, name): name for name in jobs}
         for done in concurrent.futures.as_completed(todo):
             name = todo[done]
             results[name] = done.result()
