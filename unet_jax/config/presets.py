@@ -31,8 +31,8 @@ def fold_configs(config: Config, folds: int) -> list[Config]:
     split = config.split
     if split.kind == "official" and folds != 5:
         raise UserError(f"--folds is {folds}; the dataset's official folds are 5.")
-    if split.kind == "slice":
-        raise UserError("--split.kind slice has no folds. Use patient, folds or official.")
+    if split.kind in ("slice", "whole"):
+        raise UserError(f"--split.kind {split.kind} has no folds. Use patient, folds or official.")
     kind = "official" if split.kind == "official" else "folds"
     splits = [dataclasses.replace(split, kind=kind, folds=folds, fold=fold) for fold in range(1, folds + 1)]
     return [dataclasses.replace(config, split=s).check() for s in splits]

@@ -20,7 +20,7 @@ FIGSHARE_API = "https://api.figshare.com/v2"
 
 MaskRule = Literal["area", "any"]
 PresetName = Literal["demo", "original"]
-SplitKind = Literal["patient", "folds", "official", "slice"]
+SplitKind = Literal["patient", "folds", "official", "slice", "whole"]
 SplitName = Literal["val", "test", "train", "all"]
 
 
@@ -276,7 +276,8 @@ class SplitConfig(Checked):
     kind: SplitKind = "patient"
     """patient: by tumour type, patients kept whole. folds: likewise, in `folds` equal parts. official: the dataset's
     five folds. slice: 80/20 by slice, validation is also test, patients straddle (only to compare with work that did
-    so)."""
+    so). whole: all slices are for training, and a tenth of them stands for validation and test too, whose scores then
+    tell nothing of other patients."""
     seed: int = 0
     val_fraction: float = 0.1
     """Fraction of slices for validation, under `patient`."""

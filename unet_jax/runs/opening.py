@@ -95,7 +95,7 @@ def open_split(workdir: Workdir, config: Config, arrays: Arrays, say: Say, *, dr
         f"{len(arrays)} slices of {arrays.size}x{arrays.size} (mask rule {arrays.mask_rule}); split {split.kind}: "
         f"{len(split.train)} train, {len(split.val)} validation, {len(split.test)} test."
     )
-    if split.kind == "slice":
+    if split.patients_straddling:
         say(f"{split.patients_straddling} patients have slices both in training and in validation, which is also test.")
     return split
 
