@@ -114,7 +114,7 @@ def run(config, variables, x):
 
 @pytest.mark.slow
 def test_it_learns_in_every_way_of_computing():
-    before, x = variables(), images(2, 64, 32)
+    before, x = variables(), jnp.asarray(images(2, 64, 32))
     (_, (y, stats)), grads = run(CONFIG, before, x)
     assert y.shape == (2, 64, 32, 1)
     # Every weight of the encoder takes part, and every running statistic moves.
