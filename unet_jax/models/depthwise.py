@@ -32,7 +32,7 @@ def same_padding(side: int, size: int, stride: int) -> tuple[int, int]:
 
 
 def grouped(x: Float[Array, "b h w c"], kernel: Float[Array, "k k 1 c"], stride: int) -> Float[Array, "b h2 w2 c"]:
-    """Do the work of `depthwise` by XLA's grouped convolution, which on a CPU takes 8 to 31 times as long as `shifted`."""
+    """Do the work of `depthwise` by XLA's grouped convolution, which on a CPU takes 8 to 31 times as long."""
     padding = [same_padding(side, kernel.shape[0], stride) for side in x.shape[1:3]]
     return jax.lax.conv_general_dilated(
         x,
