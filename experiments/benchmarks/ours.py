@@ -146,7 +146,7 @@ class Side:
 
 def jitted_step(config: Config, tx: optax.GradientTransformation) -> Any:
     """One step on one batch, compiled as in training."""
-    options = compiler_options(remat=config.model.remat)
+    options = compiler_options(barriers=config.model.remat)
     return jax.jit(make_train_step(config, tx), donate_argnums=0, compiler_options=options)
 
 

@@ -98,7 +98,8 @@ def test_every_feature_is_that_of_timm(b, h, w):
 
     x = images(b, h, w)
     for ours, theirs in zip(features(x)[1:], timm_features.features(x, timm_weights()), strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=1e-4)
+        # Values reach 6 at full size and 20 at the bottom, behind 50 layers of float32.
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-5 * np.abs(theirs).max())
 
 
 def run(config, variables, x):
@@ -113,7 +114,7 @@ def run(config, variables, x):
 
 @pytest.mark.slow
 def test_it_learns_in_every_way_of_computing():
-    before, x = variables(), images(2, 64, 32)
+    before, x = variables(), jnp.asarray(images(2, 64, 32))
     (_, (y, stats)), grads = run(CONFIG, before, x)
     assert y.shape == (2, 64, 32, 1)
     # Every weight of the encoder takes part, and every running statistic moves.

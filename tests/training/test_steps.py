@@ -149,7 +149,7 @@ def test_rematerialisation_needs_less_memory_for_the_same_step():
     for remat in (False, True):
         config = dataclasses.replace(SMALL, model=ModelConfig(width=8, levels=2, remat=remat))
         state = init_state(config, 64, tx)
-        step = jax.jit(make_train_step(config, tx), compiler_options=compiler_options(remat=remat))
+        step = jax.jit(make_train_step(config, tx), compiler_options=compiler_options(barriers=remat))
         program = step.lower(state, batch, jax.random.key(0)).compile()
         needed[remat] = program.memory_analysis().temp_size_in_bytes
         results[remat] = program(state, batch, jax.random.key(0))

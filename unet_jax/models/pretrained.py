@@ -6,6 +6,7 @@ Only EfficientNet-Lite0 has such weights. They are named and laid out as timm's 
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -70,7 +71,7 @@ def with_pretrained(variables: Variables, weights: Pretrained) -> Variables:
     Raises:
         UserError: a name or a shape is not the encoder's; the first one is named.
     """
-    flat = flatten_dict(variables)
+    flat: dict[tuple[str, ...], Any] = dict(flatten_dict(variables))
     places = {_timm_name(path): path for path in flat if path[1].startswith(PREFIX)}
     for name in sorted(weights.arrays.keys() ^ places.keys()):
         raise UserError(f"{weights.source} {'lacks' if name in places else 'has'} {name}; {EXPECTED}.")

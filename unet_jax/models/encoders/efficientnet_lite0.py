@@ -21,6 +21,9 @@ from unet_jax.models.layers import Layers, batch_norm
 STEM = 32
 """Channels of the first convolution."""
 
+LEVELS = 5
+"""Number of times that the side is halved."""
+
 PREFIX = "encoder_"
 """Beginning of the names of the encoder's parameters, among those of the network."""
 
