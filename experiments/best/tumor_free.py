@@ -5,7 +5,12 @@ once part of its slices were made tumour-free (`--augment.healthy`).
 
 Command: `python -m experiments.best.tumor_free --workdir runs/b`, with nilearn installed (the extra `healthy`).
 
-Time: a minute and a half a network of width 16 at 192 px, on two CPU cores.
+Time: half a minute for a network of width 8 at 64 px, on two CPU cores beside other work.
+
+Outcome of a small trial: width 8, 64 px, eight epochs on 1,867 real slices, of which 349 have a healthy half, seed 0.
+Slices with over 0.1 % of the picture predicted, without and with `--augment.healthy 0.5`: of mni152 sagittal 100 and
+100 % (mean area 5.6 and 0.9 %), coronal 98 and 31 %, axial 87 and 31 %, of 30 mirrored ones 63 and 33 %. Validation IoU
+at the last epoch 0.385 and 0.382. Borne out, but for sagittal slices, of which no half can be mirrored.
 
 Pictures are of two sources. `mni152`: the average T1 image of 152 healthy brains that nilearn holds, without skull and
 contrast agent, so not quite what a network was trained on: slices along each axis of which brain fills over a tenth.
