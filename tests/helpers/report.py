@@ -33,7 +33,8 @@ def make_summary(n, **changes):
     summary |= {"postprocess": None, "empty_rule": "Two empty are one.", "network": part(), "native": part()}
     summary |= {"bootstrap": {"resamples": 1000, "seed": 0, "unit": "patient"}, "threshold_cost": None}
     found = {"tumors": 1234, "found": 0.875, "found_half": 0.625, "false_components_per_slice": 0.4375}
-    return summary | {"detection": found} | changes
+    free = {"n_slices": 0, "any": None, "over_0.1_percent": None, "mean_area": None}
+    return summary | {"detection": found, "tumor_free": free} | changes
 
 
 def make_records(val_iou, **changes):

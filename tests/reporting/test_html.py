@@ -150,6 +150,14 @@ def test_what_the_summary_lacks_is_an_en_dash(tmp_path):
     assert [d[2] for d in page.all("dd")].count(NONE) == 1
 
 
+def test_slices_without_a_tumor_have_a_line_where_there_are_any(tmp_path):
+    label = "Slices without a tumour; with anything predicted; with more than 0.1 % of the picture"
+    assert label not in write(tmp_path / "a.html")
+    free = {"n_slices": 7, "any": 0.5, "over_0.1_percent": 0.25, "mean_area": 0.125}
+    page = Page(write(tmp_path / "b.html", summary=make_summary(4, tumor_free=free)))
+    assert f"{label}7; 50.0 %; 25.0 %" in page.one("section", id="scores")[2]
+
+
 def test_the_head_and_the_notes_say_how_it_was_scored(tmp_path):
     summary = make_summary(4, distance_unit="mm", spacing_mm=0.49, nsd_tolerance=1.0)
     page = Page(write(tmp_path / "r.html", summary=summary, title="runs/b"))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.scores import SCORES, glioma, scored, summed_up
+from unet_jax.reporting.terminal import summary_table
 from unet_jax.scoring.components import Detection
 from unet_jax.scoring.metrics import EMPTY_RULE, Counts
 from unet_jax.scoring.slices import FIGURES, MEASURES, patient_rows, slice_rows
@@ -19,7 +20,7 @@ def test_summary_by_hand():
     summary = summed_up(SCORES, resamples=300)
     assert list(summary) == [
         *("split", "n_slices", "n_patients", "threshold", "mask_rule", "distance_unit", "spacing_mm", "nsd_tolerance"),
-        *("empty_rule", "bootstrap", "detection", "network", "native"),
+        *("empty_rule", "bootstrap", "detection", "tumor_free", "network", "native"),
     ]
     assert (summary["split"], summary["threshold"], summary["mask_rule"]) == ("test", 0.45, "area")
     assert (summary["n_slices"], summary["n_patients"]) == (3, 2)
@@ -161,6 +162,7 @@ def test_no_slices_have_no_scores(tmp_path):
     assert (summary["n_slices"], native["mean_dice"], native["patients"]["hd95"]) == (0, None, None)
     nothing = dict.fromkeys(("found", "found_half", "false_components_per_slice"))
     assert summary["detection"] == {"tumors": 0} | nothing
+    assert summary["tumor_free"] == {"n_slices": 0} | dict.fromkeys(("any", "over_0.1_percent", "mean_area"))
     write_json(tmp_path / "s.json", summary)
 
 
@@ -168,6 +170,24 @@ def test_slices_without_a_tumor_miss_none():
     native = summed_up([scored(1, "a", "glioma", Counts(0, 0, 0, 9), Counts(0, 0, 0, 9), found=Detection(0, 0, 0, 0))])
     assert (native["native"]["missed"], native["detection"]["found"]) == (None, None)
     assert (native["native"]["micro_precision"], native["native"]["mean_dice"]) == (1, 1)
+
+
+def test_what_is_predicted_in_slices_without_a_tumor():
+    """Of 2000 pixels none, one, two (0.1 % exactly) and 200; and a slice that has a tumour."""
+    scores = [
+        scored(i, "a", "glioma", Counts(0, 0, 0, 9), Counts(0, n, 0, 2000 - n), found=Detection(0, 0, 0, 0))
+        for i, n in enumerate((0, 1, 2, 200))
+    ]
+    summary = summed_up([*scores, glioma(9, 50)])
+    assert summary["tumor_free"] == {
+        "n_slices": 4,
+        "any": 0.75,
+        "over_0.1_percent": 0.25,
+        "mean_area": pytest.approx(203 / 8000),
+    }
+    line = "Slices without a tumour: 4, with anything predicted: 75.0%, with more than 0.1 % of the picture: 25.0%"
+    assert line in summary_table(summary)
+    assert "without a tumour" not in summary_table(summed_up(SCORES))
 
 
 def test_distances_in_mm_are_said_to_be():

@@ -51,6 +51,12 @@ def summary_table(summary: dict[str, Any]) -> str:
             f"Tumours touched: {found['found']:.1%}, at least half covered: {found['found_half']:.1%}; "
             f"predicted components that touch none: {found['false_components_per_slice']:.2f} a slice"
         )
+    free = summary["tumor_free"]
+    if free["n_slices"]:
+        lines.append(
+            f"Slices without a tumour: {free['n_slices']}, with anything predicted: {free['any']:.1%}, with more than "
+            f"0.1 % of the picture: {free['over_0.1_percent']:.1%}; mean area predicted: {free['mean_area']:.3%}"
+        )
     lines.append(summary["empty_rule"])
     return "\n".join(lines)
 

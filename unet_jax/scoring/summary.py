@@ -9,6 +9,7 @@ from unet_jax.config import TUMORS
 from unet_jax.scoring.metrics import EMPTY_RULE
 from unet_jax.scoring.slices import FIGURES, MEASURES, RESOLUTIONS, SliceScore, figures_of, slice_columns
 from unet_jax.scoring.statistics import RESAMPLES, SEED, interval, patient_sums, resampled_sums
+from unet_jax.scoring.tumor_free import tumor_free_figures
 
 
 def summarize(
@@ -33,10 +34,10 @@ def summarize(
     Returns:
         The content of `summary.json`: split, n_slices, n_patients, threshold, mask_rule, distance_unit (px or mm),
         spacing_mm, nsd_tolerance, empty_rule, bootstrap, detection (tumors, the fractions found and found_half,
-        false_components_per_slice), and for `network` and `native` FIGURES, `std` (divided by n) and `median` of the
-        slices' measures, `ci95` (low and high of each figure; None for fewer than two patients), the same under
-        by_tumor.TYPE with n_slices and n_patients, and under `patients` means over patients of the means over each
-        one's slices. A figure of nothing is None.
+        false_components_per_slice), tumor_free (`tumor_free_figures` of the slices without a tumour), and for `network`
+        and `native` FIGURES, `std` (divided by n) and `median` of the slices' measures, `ci95` (low and high of each
+        figure; None for fewer than two patients), the same under by_tumor.TYPE with n_slices and n_patients, and under
+        `patients` means over patients of the means over each one's slices. A figure of nothing is None.
     """
     scores = sorted(scores, key=lambda s: s.slice)  # so that no sum depends on the order they came in
     summary: dict[str, Any] = {
@@ -51,6 +52,7 @@ def summarize(
         "empty_rule": EMPTY_RULE,
         "bootstrap": {"resamples": resamples, "seed": seed, "unit": "patient"},
         "detection": _detection(scores),
+        "tumor_free": _tumor_free(scores),
     }
     for resolution in RESOLUTIONS:
         by_tumor = {}
@@ -101,6 +103,12 @@ def _detection(scores: Sequence[SliceScore]) -> dict[str, Any]:
         "found_half": sum(s.detection.found_half for s in scores) / tumors if tumors else None,
         "false_components_per_slice": false_components / len(scores) if scores else None,
     }
+
+
+def _tumor_free(scores: Sequence[SliceScore]) -> dict[str, Any]:
+    """Summarise, at native resolution, what was predicted in slices without a tumour."""
+    empty = [s.native for s in scores if s.native.tp + s.native.fn == 0]
+    return tumor_free_figures(np.array([counts.fp / (counts.fp + counts.tn) for counts in empty], np.float64))
 
 
 def _count_patients(scores: Iterable[SliceScore]) -> int:
