@@ -99,8 +99,10 @@ class PreprocessConfig(Checked):
 
 @dataclass(frozen=True)
 class AugmentConfig(Checked):
-    """Random changes of training slices, each drawn anew for every slice. A strength of 0 is off; NAME-p is the
-    probability that NAME changes a slice."""
+    """Random changes of training slices, drawn anew for every slice.
+
+    A strength of 0 is off; NAME-p is the probability that NAME changes a slice.
+    """
 
     horizontal_flip: bool = True
     """Mirror left and right, image and mask alike, with probability one half."""

@@ -66,7 +66,8 @@ def make_split(arrays: Arrays, config: SplitConfig, folds: Int[np.ndarray, " n"]
         folds: fold of each slice, from 1, as `draw_folds` drew them earlier for kind `folds`; None draws them.
 
     Raises:
-        UserError: a side is empty, folds are missing, or a patient is on two sides (kinds `slice` and `whole` excepted).
+        UserError: a side is empty, folds are missing, or, but for the kinds `slice` and `whole`, a patient is on two
+            sides.
     """
     if config.kind == "patient":
         sides = _by_patient(arrays, config)

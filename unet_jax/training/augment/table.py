@@ -98,7 +98,7 @@ def _drawing(
     names = [name for name in table if getattr(config, name) and getattr(config, f"{name}_p")]
     if not names:
         return []
-    # All together, because each drawing of random numbers costs the compiler a tenth of a second.
+    # All together, because each drawing of random numbers costs the compiler 60 ms.
     words = np.array([_word(name) for name in names], np.uint32)
     keys = jax.vmap(lambda word: jax.random.split(jax.random.fold_in(key, word)))(words)
     p = np.array([getattr(config, f"{name}_p") for name in names], np.float32)
