@@ -36,6 +36,7 @@ def dataset(pids, labels, folds=None) -> Arrays:
         p1=np.zeros(n, np.float32),
         p99=np.ones(n, np.float32),
         sources=[f"{s}.mat" for s in range(10, n + 10)],
+        sha256=["0" * 64] * n,
     )
 
 

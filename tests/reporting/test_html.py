@@ -17,8 +17,9 @@ import pytest
 
 import unet_jax
 from tests.helpers.report import CALIBRATION, SCALARS, TUMORS, make_summary
-from unet_jax.reporting.html import NONE, write_report
+from unet_jax.reporting.html import write_report
 from unet_jax.reporting.pictures import Picture, picture_record
+from unet_jax.reporting.templates import NONE
 
 MEASURES = ("iou", "dice", "pixel_accuracy", "precision", "sensitivity", "specificity", "volumetric_similarity")
 SHOWN = (
@@ -317,7 +318,7 @@ def test_the_page_is_among_the_files_that_are_installed():
     settings = tomllib.loads((root.parent / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
     patterns = [f"{package.replace('.', '/')}/{p}" for package, each in settings.items() for p in each]
     pages = [p.relative_to(root.parent).as_posix() for p in (root / "reporting" / "page").iterdir()]
-    assert len(pages) == 6
+    assert len(pages) == 7
     assert [p for p in pages if not any(fnmatch.fnmatch(p, pattern) for pattern in patterns)] == []
 
 

@@ -39,6 +39,7 @@ def dataset(digest="0123456789abcdef", fold=0) -> Arrays:
         p1=np.zeros(n, np.float32),
         p99=np.ones(n, np.float32),
         sources=[f"{i}.mat" for i in range(1, n + 1)],
+        sha256=["0" * 64] * n,
     )
 
 
