@@ -22,6 +22,10 @@ def test_a_wheel_holds_all_of_the_package_and_nothing_else(tmp_path):
         shutil.copytree(root / folder, tree / folder, ignore=shutil.ignore_patterns("__pycache__", ".*"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(root / name, tree)
+    model = tree / "unet_jax" / "runs" / "shipped" / "tiny"
+    model.mkdir()
+    for name in ("model.safetensors", "config.json", "training_slices.npz", "README.md"):
+        (model / name).write_text("")
     subprocess.run([sys.executable, "-c", BUILD, tmp_path], cwd=tree, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
@@ -36,4 +40,7 @@ def test_a_wheel_holds_all_of_the_package_and_nothing_else(tmp_path):
         ".txt",
         ".tsv",
         ".toml",
+        ".safetensors",
+        ".json",
+        ".npz",
     }

@@ -13,12 +13,15 @@ from unet_jax.shared import cli
 class Options:
     """Score a trained network, or the average of several; write W/eval/SPLIT/ or --output."""
 
-    workdir: tuple[Path, ...]
+    workdir: tuple[Path, ...] | None = None
     """Folder of the run; several, or a cross-validation's, are averaged."""
+    model: str | None = None
+    """Instead of a workdir: a model of the package by its name, or a folder that `unet_jax.export` wrote. Needs --data
+    and --output."""
     data: Path | None = None
     """Converted dataset; default: the one of the run. Another one can only be scored whole, with --split all."""
-    split: SplitName = "test"
-    """Slices to score."""
+    split: SplitName | None = None
+    """Slices to score; default: test, and all with --model."""
     threshold: float | None = None
     """Lowest probability of a pixel that is tumour; default: the one with the best IoU on validation (of several runs
     their mean)."""
@@ -39,10 +42,60 @@ class Options:
 def main(argv: Sequence[str] | None = None) -> int:
     options = cli.parse(Options, "eval", argv)
     cli.check_distances(options.spacing, options.tolerance)
+    cli.check_networks(options.workdir, options.model)
+    if options.model is not None:
+        return _score_model(options, options.model)
+    if options.workdir is None:
+        raise UserError("neither --workdir nor --model was given. Give the folder of a trained run, or a model.")
+    return _score_runs(options, options.workdir)
 
-    if not options.workdir:
-        raise UserError("--workdir names no folder; expected at least one that `unet_jax.train` wrote.")
 
+def _score_model(options: Options, model: str) -> int:
+    """Score a model on a dataset, of which nothing says but its slices' keys whether it was trained on them."""
+    if options.data is None or options.output is None or options.split not in (None, "all"):
+        raise UserError(
+            "--model needs --data and --output, and scores all slices: --split test and the like are a run's."
+        )
+
+    import numpy as np
+
+    from unet_jax.data.converted.arrays import open_arrays
+    from unet_jax.data.recognise import keys_of, recognise
+    from unet_jax.models import compile_cache
+    from unet_jax.reporting.terminal import summary_table
+    from unet_jax.runs.evaluate import Part, score, write_evaluation
+    from unet_jax.runs.model_folder import model_path, read_training_slices
+    from unet_jax.runs.networks import load
+    from unet_jax.runs.predicted import predict_rows
+
+    compile_cache.enable()
+    predictor = load(
+        model=model,
+        checkpoint=options.checkpoint,
+        threshold=options.threshold,
+        tta=options.tta,
+        postprocess=options.postprocess,
+    )
+    arrays = open_arrays(options.data)
+    _check_size(arrays, predictor)
+    rows = np.arange(len(arrays))
+    found = recognise(keys_of(arrays, rows), among=read_training_slices(model_path(model)))
+    part = Part(predictor, predict_rows(predictor, arrays, rows, "predicting"))
+    summary = write_evaluation(
+        score([part], spacing=options.spacing, tolerance=options.tolerance),
+        options.output,
+        split="all",
+        title=predictor.name,
+        curve=None,
+        trained_on=found,
+    )
+    print(summary_table(summary))
+    _report(options.output)
+    return 0
+
+
+def _score_runs(options: Options, workdirs: tuple[Path, ...]) -> int:
+    """Score the network of a run, or the average of several, on a split."""
     from unet_jax.data.converted.arrays import open_arrays
     from unet_jax.inference.predictor import Predictor, average_thresholds
     from unet_jax.models import compile_cache
@@ -54,7 +107,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from unet_jax.scoring.components import Postprocess
 
     compile_cache.enable()
-    runs = open_runs(options.workdir, options.checkpoint)
+    split = options.split or "test"
+    runs = open_runs(workdirs, options.checkpoint)
     networks = [run.network() for run in runs]
     threshold, note = average_thresholds(networks) if options.threshold is None else (options.threshold, None)
     predictor = Predictor(networks, threshold, note, tta=options.tta)
@@ -62,12 +116,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.output is None and not single:
         raise UserError(f"--output is needed for {len(runs)} runs averaged; give a folder.")
     arrays = open_arrays(options.data or first.workdir.data(first.config))
-    if arrays.size != predictor.size:
-        raise UserError(
-            f"{arrays.path} is converted at {arrays.size}x{arrays.size}, the network was trained at "
-            f"{predictor.size}x{predictor.size}. Convert it with --size {predictor.size}."
-        )
-    rows = _rows(runs, arrays, options.split)
+    _check_size(arrays, predictor)
+    rows = _rows(runs, arrays, split)
     chosen = None
     if single and arrays.digest == first.split.data_digest:
         # A look at another checkpoint must not take the threshold from the one that predict uses.
@@ -78,12 +128,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.postprocess:
         found = chosen.postprocess if chosen else least_postprocess(runs)
         predictor = replace(predictor, postprocess=Postprocess(found.min_pixels, found.fill_holes))
-    out = options.output or first.workdir.path / "eval" / options.split
+    out = options.output or first.workdir.path / "eval" / split
     part = Part(predictor, predict_rows(predictor, arrays, rows, "predicting"))
     summary = write_evaluation(
         score([part], spacing=options.spacing, tolerance=options.tolerance),
         out,
-        split=options.split,
+        split=split,
         title=", ".join(network.name for network in networks),
         curve=chosen.threshold.curve if chosen else None,
         records=read_records(first.workdir) if single else (),
@@ -91,8 +141,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(summary_table(summary))
     if predictor.threshold_note:
         print(f"The threshold: {predictor.threshold_note}.")
-    print(f"Written: {out}   Report: {out / 'report.html'}")
+    _report(out)
     return 0
+
+
+def _check_size(arrays: Any, predictor: Any) -> None:
+    if arrays.size != predictor.size:
+        raise UserError(
+            f"{arrays.path} is converted at {arrays.size}x{arrays.size}, the network was trained at "
+            f"{predictor.size}x{predictor.size}. Convert it with --size {predictor.size}."
+        )
+
+
+def _report(out: Path) -> None:
+    print(f"Written: {out}   Report: {out / 'report.html'}")
 
 
 def _rows(runs: Any, arrays: Any, split: SplitName) -> Any:

@@ -1,4 +1,4 @@
-"""`python -m unet_jax.predict --workdir W --input FILE_OR_DIR --output DIR`: masks of images."""
+"""`python -m unet_jax.predict --input FILE_OR_DIR --output DIR [--workdir W]`: masks of images."""
 
 import sys
 from collections.abc import Sequence
@@ -14,8 +14,11 @@ from unet_jax.shared import cli
 class Options:
     """Find the tumour in images: PNG, JPEG, TIFF, BMP, NumPy (.npy), the dataset's .mat, DICOM, and NIfTI volumes."""
 
-    workdir: tuple[Path, ...]
+    workdir: tuple[Path, ...] | None = None
     """Folder of the trained run; the probabilities of several are averaged."""
+    model: str | None = None
+    """Instead of a workdir: a model of the package by its name, or a folder that `unet_jax.export` wrote. Default,
+    without --workdir: best."""
     input: Path
     """Image, or folder of images; its subfolders are mirrored."""
     output: Path
@@ -79,7 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     images = output.share(images)
     compile_cache.enable()
     predictor = load(
-        *options.workdir,
+        *(options.workdir or ()),
+        model=options.model,
         checkpoint=options.checkpoint,
         threshold=options.threshold,
         tta=options.tta,
@@ -104,8 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _check(options: Options) -> None:
-    if not options.workdir:
-        raise UserError("--workdir is empty; give the folder of a trained run, or several.")
+    cli.check_networks(options.workdir, options.model)
     for option, value in (("--batch-size", options.batch_size), ("--num-parts", options.num_parts)):
         if value < 1:
             raise UserError(f"{option} is {value}; it must be at least 1.")
@@ -119,9 +122,10 @@ def _check(options: Options) -> None:
 def _report(table: Any, predictor: Any, options: Options) -> int:
     chosen = "given by --threshold" if options.threshold is not None else "chosen on validation"
     skipped = f", {table.skipped} files skipped as done before" if options.skip_existing else ""
+    own = " (neither --model nor --workdir was given)" if options.workdir is None and options.model is None else ""
     print(
         f"{table.done - len(table.failed)} of {table.done} images predicted{skipped}, {table.with_tumor} with tumour; "
-        f"threshold {predictor.threshold:g} ({predictor.threshold_note or chosen}), {predictor.name}.\n"
+        f"threshold {predictor.threshold:g} ({predictor.threshold_note or chosen}), {predictor.name}{own}.\n"
         f"Masks: {options.output}   Table: {table.path}"
     )
     if table.warned:

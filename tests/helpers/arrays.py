@@ -31,4 +31,5 @@ def held(
         p1=np.zeros(n, np.float32),
         p99=np.ones(n, np.float32),
         sources=[f"{s}.mat" for s in slices],
+        sha256=["0" * 64] * n,
     )

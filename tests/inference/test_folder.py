@@ -87,7 +87,8 @@ class TestFolder:
         more = ["--threshold", "0.1", "--checkpoint", "12", "--tta", "--postprocess"]
         assert job.run("--workdir", "runs/b", "runs/c", *more) == 0
         assert fake.opened == ((Path("runs/b"), Path("runs/c")), "12", 0.1)
-        assert fake.given == {"tta": True, "postprocess": True, "uncertainty": False, "dropout_samples": 16}
+        given = {"model": None, "tta": True, "postprocess": True, "uncertainty": False, "dropout_samples": 16}
+        assert fake.given == given
         assert job.table()[0]["tumor_pixels"] == "340"
         assert "threshold 0.1 (given by --threshold)" in capsys.readouterr().out
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from tests.helpers.report import SCALARS, TUMORS, make_records, make_summary, written
-from unet_jax.reporting.html import NONE
 from unet_jax.reporting.pictures import Picture, picture_record
+from unet_jax.reporting.templates import NONE
 
 MEASURES = ("iou", "dice", "pixel_accuracy", "precision", "sensitivity", "specificity", "volumetric_similarity")
 SHOWN = (

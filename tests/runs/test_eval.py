@@ -9,6 +9,7 @@ import pytest
 from sklearn.metrics import f1_score, jaccard_score
 
 from unet_jax import eval as eval_door
+from unet_jax import export
 from unet_jax.config import UserError
 from unet_jax.data.converted.arrays import open_arrays
 from unet_jax.data.converted.build import build
@@ -210,3 +211,51 @@ def test_what_the_report_and_the_table_say(trained, capsys):
     cost = got["threshold_cost"]
     assert cost["micro_iou"] == pytest.approx(got["native"]["micro_iou"]) and cost["cost"] == 0  # it was chosen here
     assert 0 <= got["calibration"]["ece"] <= 1
+
+
+# Models
+
+
+@pytest.fixture(scope="module")
+def model(trained, tmp_path_factory):
+    """The network of `trained` in a folder, not to be changed."""
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    assert export.main(["--workdir", str(trained), "--out", str(folder)]) == 0
+    return folder
+
+
+def test_a_model_scores_as_its_run_and_tells_first_what_it_was_trained_on(trained, model, tiny_data, tmp_path, capsys):
+    split, n = load_split(trained / "split.json"), len(open_arrays(tiny_data))
+    evaluate(trained, "--split", "all", "--output", tmp_path / "run", "--postprocess")
+    capsys.readouterr()
+    argv = ["--model", str(model), "--data", str(tiny_data), "--postprocess", "--output"]
+    assert eval_door.main([*argv, str(tmp_path / "model")]) == 0
+    known = len(split.train)
+    line = (
+        f"{known} of these {n} slices (the same file: {known}; the same number, tumour type and patient: {known}; "
+        f"nearly the same picture: {known}). Not recognised: {n - known}."
+    )
+    assert capsys.readouterr().out.startswith(f"Trained on: {line}\nall: {n} slices of 12 patients")
+    assert line in (tmp_path / "model" / "report.html").read_text()
+    run, got = (read_json(tmp_path / name / "summary.json") for name in ("run", "model"))
+    assert next(iter(got)) == "training_slices" and "training_slices" not in run
+    by_key = dict.fromkeys(("file", "identity", "fingerprint"), known)
+    expected = {"n": known, "by_key": by_key, "not_recognised": n - known}
+    assert got.pop("training_slices").items() >= expected.items()
+    assert got == run
+    assert (tmp_path / "model" / "slices.csv").read_bytes() == (tmp_path / "run" / "slices.csv").read_bytes()
+
+
+def test_what_a_model_cannot_be_scored_on(trained, model, tiny_data, raw_phantom, tmp_path):
+    given = {"--model": str(model), "--data": str(tiny_data), "--output": str(tmp_path / "out")}
+    for option, value in (("--data", None), ("--output", None), ("--split", "test")):
+        argv = [text for pair in (given | {option: value}).items() if pair[1] for text in pair]
+        with pytest.raises(UserError, match="--model needs --data and --output, and scores all slices"):
+            eval_door.main(argv)
+    build(raw_phantom, tmp_path / "d16", size=16, mask_rule="area")
+    with pytest.raises(UserError, match="converted at 16x16, the network was trained at 32x32"):
+        eval_door.main([text for pair in (given | {"--data": str(tmp_path / "d16")}).items() for text in pair])
+    with pytest.raises(UserError, match="neither --workdir nor --model was given"):
+        eval_door.main([])
+    with pytest.raises(UserError, match=r"--workdir .* and --model .* were both given"):
+        evaluate(trained, "--model", model)

@@ -23,4 +23,4 @@ from unet_jax.config.schema import (
     SplitKind,
     SplitName,
 )
-from unet_jax.config.stored import flatten, from_json, read_config, to_json
+from unet_jax.config.stored import flatten, from_json, from_object, read_config, to_json, to_options

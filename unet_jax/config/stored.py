@@ -11,6 +11,8 @@ from unet_jax.config.checks import option_name
 from unet_jax.config.errors import UserError
 from unet_jax.config.schema import Config
 
+T = typing.TypeVar("T")
+
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     """Dotted option names, as on the command line, to values."""
@@ -22,6 +24,24 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
         else:
             flat[name] = value
     return flat
+
+
+def to_options(config: Config, start: Config) -> list[str]:
+    """List the options that make `config` of `start` on a command line."""
+    options, before, words = flatten(config), flatten(start), []
+    for name, value in options.items():
+        if value == before[name]:
+            continue
+        group, _, last = name.rpartition(".")
+        if value is False:
+            words.append(f"--{group}.no-{last}" if group else f"--no-{last}")
+        elif value is True:
+            words.append(f"--{name}")
+        elif isinstance(value, tuple):
+            words += [f"--{name}", *map(str, value)]
+        else:
+            words += [f"--{name}", str(value)]
+    return words
 
 
 def to_json(config: Config) -> str:
@@ -40,6 +60,11 @@ def from_json(text: str | bytes, source: str) -> Config:
     except ValueError as e:
         raise UserError(f"{source} is not JSON ({e}). Restore it, or start in an empty workdir.") from None
     return _build(Config, raw, source, "").check()
+
+
+def from_object(kind: type[T], raw: Any, source: str) -> T:
+    """Make a frozen dataclass, nested ones included, of an object that JSON gave; errors as those of `from_json`."""
+    return _build(kind, raw, source, "")
 
 
 def read_config(path: Path) -> Config:
@@ -66,6 +91,8 @@ def _build(cls: type, raw: Any, source: str, prefix: str) -> Any:
             value = _build(typing.cast(type, hint), value, source, f"{prefix}{name}.")
         elif hint is float and type(value) is int:
             value = float(value)
+        elif typing.get_origin(hint) is tuple and isinstance(value, list) and _all_fit(value, hint):
+            value = tuple(value)  # JSON has lists alone
         elif not _fits(value, hint):
             expected = hint.__name__ if isinstance(hint, type) else hint
             raise UserError(f"{source}: {prefix}{name} is {value!r}; expected {expected}.")
@@ -83,3 +110,8 @@ def _fits(value: Any, hint: Any) -> bool:
     if typing.get_origin(hint) is tuple:  # of any length; JSON writes it as a list
         return isinstance(value, list) and all(_fits(v, typing.get_args(hint)[0]) for v in value)
     return type(value) is hint
+
+
+def _all_fit(values: list[Any], hint: Any) -> bool:
+    """Tell whether each value is what the tuple `hint`, of any length, has."""
+    return all(_fits(value, typing.get_args(hint)[0]) for value in values)

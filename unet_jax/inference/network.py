@@ -17,6 +17,8 @@ class Network:
 
     name: str
     """Name of the network in an error or a note, such as its workdir."""
+    model_name: str | None
+    """Name of the model, where the network is one; None for the checkpoint of a run."""
     size: int
     """Side of the input in pixels."""
     probabilities: Callable[..., Any]

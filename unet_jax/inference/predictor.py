@@ -82,7 +82,7 @@ class Predictor:
     def describe(self) -> dict[str, Any]:
         """Say for JSON what decides the output: equal for equal networks and settings, wherever they lie."""
         described = {
-            "networks": [{"step": network.step, "sha256": network.sha256} for network in self.networks],
+            "networks": [_described(network) for network in self.networks],
             "threshold": self.threshold,
             "tta": self.tta,
             "postprocess": self.postprocess and vars(self.postprocess),
@@ -95,7 +95,8 @@ class Predictor:
     def name(self) -> str:
         """Name of the networks for a line of output."""
         if len(self.networks) == 1:
-            return f"checkpoint of step {self.networks[0].step}"
+            (network,) = self.networks
+            return f"model {network.model_name}" if network.model_name else f"checkpoint of step {network.step}"
         return f"{len(self.networks)} networks averaged"
 
     def warn_about(self, image: Shaped[np.ndarray, "h w"]) -> str | None:
@@ -192,6 +193,11 @@ def average_thresholds(networks: Sequence[Network]) -> tuple[float, str | None]:
         return values[0], networks[0].threshold_note
     notes = [f"{network.name}: {network.threshold_note}" for network in networks if network.threshold is None]
     return float(np.mean(values)), "; ".join(notes) or None
+
+
+def _described(network: Network) -> dict[str, Any]:
+    named = {"model": network.model_name} if network.model_name else {}
+    return named | {"step": network.step, "sha256": network.sha256}
 
 
 def _as_slice(image: Any) -> Shaped[np.ndarray, "h w"]:

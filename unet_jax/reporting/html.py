@@ -5,27 +5,23 @@ Its templates are in `page/`. All that they print is escaped but the style and t
 
 import base64
 import hashlib
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from matplotlib.figure import Figure
 
 from unet_jax.config import TUMORS
 from unet_jax.reporting.figures import dice_figure, history_figure, reliability_figure, svg, threshold_figure
 from unet_jax.reporting.pictures import Picture, colour_bar, data_uri, picture_record
+from unet_jax.reporting.templates import templates
+from unet_jax.reporting.terminal import training_slices
 from unet_jax.shared.files import plain, replacing
 
 PRINTED_CARDS = 24
 """Slices of the gallery that are printed."""
-
-NONE = "\N{EN DASH}"
-"""Stands for a value that there is not."""
-
-_FORMATS = {"score": ".3f", "distance": ".2f", "count": ",.0f", "plain": "g"}
 
 _RESOLUTIONS = {"native": "Native resolution", "network": "Resolution of the network"}
 
@@ -96,6 +92,7 @@ def write_report(
     content = template.stream(
         title=title,
         summary=summary,
+        trained_on=training_slices(summary["training_slices"]) if "training_slices" in summary else None,
         resolutions=_RESOLUTIONS,
         plots=plots,
         n_epochs=len(records),
@@ -111,25 +108,11 @@ def write_report(
         content.dump(file, encoding="utf-8", errors="replace")
 
 
-def number(value: int | float | None, kind: Literal["score", "distance", "fraction", "count", "plain"]) -> str:
-    """Print a value; None and what is not finite as an en dash."""
-    if value is None or not math.isfinite(value):
-        return NONE
-    return f"{100 * value:.1f} %" if kind == "fraction" else format(value, _FORMATS[kind])
-
-
 def _templates() -> Environment:
-    templates = Environment(
-        loader=PackageLoader("unet_jax.reporting", "page"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    templates.filters |= {"number": number, "digest": _digest}
-    templates.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":"), "default": plain}
-    return templates
+    environment = templates(escape=True)
+    environment.filters["digest"] = _digest
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":"), "default": plain}
+    return environment
 
 
 def _digest(text: str) -> str:

@@ -1,6 +1,6 @@
 """Tables of an evaluation, and of a comparison of two, as lines to read on a terminal."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 _OVERLAP = ("micro_iou", "micro_dice", "mean_iou", "mean_dice", "pixel_accuracy")
@@ -32,7 +32,9 @@ _COMPARED = {
 def summary_table(summary: dict[str, Any]) -> str:
     """Print the content of summary.json: a table of overlap, one of the other measures, and what goes with them."""
     threshold = "each fold's own threshold" if summary["threshold"] is None else f"threshold {summary['threshold']:.2f}"
-    lines = [
+    known = summary.get("training_slices")
+    lines = [] if known is None else [f"Trained on: {training_slices(known)}"]
+    lines += [
         f"{summary['split']}: {_sizes(summary)}, {threshold}, mask rule {summary['mask_rule']}",
         *_scores(summary, _OVERLAP),
         f"Mean over slices; {_distances(summary)}:",
@@ -59,6 +61,16 @@ def summary_table(summary: dict[str, Any]) -> str:
         )
     lines.append(summary["empty_rule"])
     return "\n".join(lines)
+
+
+def training_slices(known: Mapping[str, Any]) -> str:
+    """Tell how many slices a network is known to have been trained on: `training_slices` of summary.json."""
+    keys = known["by_key"]
+    return (
+        f"{known['n']} of these {known['n'] + known['not_recognised']} slices (the same file: {keys['file']}; the same "
+        f"number, tumour type and patient: {keys['identity']}; nearly the same picture: {keys['fingerprint']}). "
+        f"Not recognised: {known['not_recognised']}."
+    )
 
 
 def comparison_table(result: dict[str, Any]) -> str:

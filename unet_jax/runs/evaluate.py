@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 
 from unet_jax.config import TUMORS
+from unet_jax.data import recognise
 from unet_jax.data.converted.arrays import Arrays
 from unet_jax.imaging.display import to_display
 from unet_jax.imaging.resize import resize
@@ -121,12 +122,15 @@ def write_evaluation(
     title: str,
     curve: Mapping[str, float] | None,
     records: Sequence[dict[str, Any]] = (),
+    trained_on: Bool[np.ndarray, "n keys"] | None = None,
 ) -> dict[str, Any]:
     """Write summary, tables, pictures and the report of at least one scored slice into a folder.
 
     Args:
         curve: micro-IoU on validation by threshold, where one run was scored with a threshold chosen so.
         records: the run's lines of metrics.jsonl.
+        trained_on: by which of `recognise.KEYS` each slice is one that the network was trained on; None where the split
+            says who is.
 
     Returns:
         The content of summary.json.
@@ -135,7 +139,8 @@ def write_evaluation(
     arrays = scored.parts[0].predicted.arrays
     used = [part.predictor.threshold for part in scored.parts]
     threshold = used[0] if len(set(used)) == 1 else None
-    summary = summarize(
+    summary: dict[str, Any] = {} if trained_on is None else {"training_slices": recognise.count(trained_on)}
+    summary |= summarize(
         scored.scores,
         split=split,
         threshold=threshold,

@@ -1,64 +1,30 @@
-"""Trained runs opened for inference: workdirs to networks and predictors, and `unet_jax.load`."""
+"""Trained networks opened for inference: workdirs and models to predictors, and `unet_jax.load`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jax
 
 from unet_jax.config import Config, UserError, read_config
 from unet_jax.data.splits import Split, load_split
-from unet_jax.inference import programs
-from unet_jax.inference.network import Network
 from unet_jax.inference.predictor import Predictor, average_thresholds
 from unet_jax.models.network import abstract_variables
 from unet_jax.runs.choices import PostprocessChoice, Threshold, read_choice
+from unet_jax.runs.model_folder import SHIPPED, open_model
+from unet_jax.runs.trained import TrainedNetwork
 from unet_jax.runs.workdir import Workdir, run_folders
 from unet_jax.scoring.components import Postprocess
 from unet_jax.training.checkpoints.store import Checkpoints
 
 
-@dataclass(frozen=True, eq=False)
-class TrainedRun:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TrainedRun(TrainedNetwork):
     """Run at one of its checkpoints."""
 
     workdir: Workdir
     config: Config
     split: Split
-    step: int
-    """Training step of the checkpoint."""
-    digest: str
-    """SHA-256 over the checkpoint's files that were loaded."""
-    variables: Any
-    """`params` and `batch_stats`, on the device."""
-
-    def network(self) -> Network:
-        """Give the network as a predictor takes it, with the threshold chosen for this checkpoint."""
-        model, prep = self.config.model, self.config.preprocess
-
-        def probabilities(*batch: Any, tta: bool) -> Any:
-            return programs.make_predict(model, prep, tta=tta)(self.variables, *batch)
-
-        def spread(*image: Any, samples: int) -> Any:
-            return programs.make_dropout_spread(model, prep, samples)(self.variables, *image)
-
-        chosen, note = read_choice(self.workdir.threshold, Threshold), None
-        if chosen is None:
-            note = "none was chosen on validation"
-        elif chosen.checkpoint_step != self.step:
-            note = f"the one chosen on validation is for step {chosen.checkpoint_step}, not {self.step}"
-        return Network(
-            name=str(self.workdir.path),
-            size=self.split.size,
-            probabilities=probabilities,
-            spread=spread if model.dropout else None,
-            step=self.step,
-            sha256=self.digest,
-            threshold=chosen.threshold if chosen and note is None else None,
-            threshold_note=note,
-            fixed_max=self.split.intensity_max if prep.kind == "fixed" else None,
-        )
 
 
 def open_run(path: Path, checkpoint: str = "best") -> TrainedRun:
@@ -75,7 +41,31 @@ def open_run(path: Path, checkpoint: str = "best") -> TrainedRun:
         step = _choose_step(checkpoints, checkpoint)
         variables = checkpoints.restore_variables(step, like=abstract_variables(config.model))
         digest = checkpoints.variables_digest(step)
-    return TrainedRun(workdir, config, load_split(workdir.split), step, digest, jax.device_put(variables))
+    split = load_split(workdir.split)
+    threshold, note = read_choice(workdir.threshold, Threshold), None
+    if threshold is None:
+        note = "none was chosen on validation"
+    elif threshold.checkpoint_step != step:
+        note = f"the one chosen on validation is for step {threshold.checkpoint_step}, not {step}"
+    cleaning = read_choice(workdir.postprocess, PostprocessChoice)
+    fits = cleaning is not None and cleaning.checkpoint_step == step
+    return TrainedRun(
+        path=path,
+        model_name=None,
+        model=config.model,
+        preprocess=config.preprocess,
+        size=split.size,
+        intensity_max=split.intensity_max,
+        step=step,
+        sha256=digest,
+        variables=jax.device_put(variables),
+        threshold=threshold.threshold if threshold and note is None else None,
+        threshold_note=note,
+        postprocess=Postprocess(cleaning.min_pixels, cleaning.fill_holes) if cleaning and fits else None,
+        workdir=workdir,
+        config=config,
+        split=split,
+    )
 
 
 def open_runs(workdirs: Sequence[str | Path], checkpoint: str = "best") -> list[TrainedRun]:
@@ -83,26 +73,45 @@ def open_runs(workdirs: Sequence[str | Path], checkpoint: str = "best") -> list[
     return [open_run(folder, checkpoint) for path in workdirs for folder in run_folders(Path(path))]
 
 
-def least_postprocess(runs: Sequence[TrainedRun]) -> Postprocess:
-    """Combine the post-processing chosen for several runs: the least that any of them asks for.
+def open_networks(
+    workdirs: Sequence[str | Path], checkpoint: str = "best", model: str | Path | None = None
+) -> Sequence[TrainedNetwork]:
+    """Load the networks of workdirs as `open_runs`, or the one of a model; without either that of `SHIPPED`.
+
+    Args:
+        workdirs: empty where a model is wanted.
+        checkpoint: as in `open_run`; a model has but one.
+        model: as in `open_model`.
+    """
+    if model is not None and workdirs:
+        raise UserError(f"a model ({model}) and workdirs ({workdirs[0]}) were both given. Use one of them.")
+    if workdirs:
+        return open_runs(workdirs, checkpoint)
+    if checkpoint != "best":
+        raise UserError(f"--checkpoint is {checkpoint}, but a model has one set of weights. Give a --workdir with it.")
+    return [open_model(SHIPPED if model is None else model)]
+
+
+def least_postprocess(networks: Sequence[TrainedNetwork]) -> Postprocess:
+    """Combine the post-processing chosen for several networks: the least that any of them asks for.
 
     Raises:
         UserError: none was chosen for one of them.
     """
     choices = []
-    for run in runs:
-        path, chosen = run.workdir.path, read_choice(run.workdir.postprocess, PostprocessChoice)
-        if chosen is None or chosen.checkpoint_step != run.step:
+    for network in networks:
+        if network.postprocess is None:
             raise UserError(
-                f"{path} has no post-processing chosen for step {run.step}. "
-                f"Run `python -m unet_jax.eval --workdir {path} --split val` first."
+                f"{network.path} has no post-processing chosen for step {network.step}. "
+                f"Run `python -m unet_jax.eval --workdir {network.path} --split val` first."
             )
-        choices.append(chosen)
+        choices.append(network.postprocess)
     return Postprocess(min(c.min_pixels for c in choices), all(c.fill_holes for c in choices))
 
 
 def load(
     *workdirs: str | Path,
+    model: str | Path | None = None,
     checkpoint: str = "best",
     threshold: float | None = None,
     tta: bool = False,
@@ -114,6 +123,7 @@ def load(
 
     Args:
         workdirs: one run, or several to be averaged, as in `open_runs`.
+        model: instead of workdirs a model, as in `open_model`; without either it is the package's own, `SHIPPED`.
         checkpoint: as in `open_run`.
         threshold: in (0, 1); None for the one that was chosen on validation for this checkpoint, else 0.5. Of several
             networks their mean.
@@ -121,19 +131,17 @@ def load(
         tta, uncertainty, dropout_samples: as in `Predictor`.
 
     Raises:
-        UserError: as `open_runs`, a threshold out of range, networks of different sizes, no post-processing chosen
+        UserError: as `open_networks`, a threshold out of range, networks of different sizes, no post-processing chosen
             yet, or no dropout to sample.
     """
-    if not workdirs:
-        raise UserError("load() was given no workdir; expected at least one that `unet_jax.train` wrote.")
-    runs = open_runs(workdirs, checkpoint)
-    networks = [run.network() for run in runs]
+    trained = open_networks(workdirs, checkpoint, model)
+    networks = [one.network() for one in trained]
     value, note = average_thresholds(networks) if threshold is None else (threshold, None)
     return Predictor(
         networks,
         value,
         note,
-        postprocess=least_postprocess(runs) if postprocess else None,
+        postprocess=least_postprocess(trained) if postprocess else None,
         tta=tta,
         uncertainty=uncertainty,
         dropout_samples=dropout_samples,

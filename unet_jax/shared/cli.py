@@ -50,6 +50,14 @@ def check_distances(spacing: float | None, tolerance: float) -> None:
         raise UserError(f"--tolerance is {tolerance}; it must be a length, at least 0.")
 
 
+def check_networks(workdirs: Sequence[Path] | None, model: str | None) -> None:
+    """Raise UserError where --workdir is given without a folder, or together with --model."""
+    if workdirs is not None and not workdirs:
+        raise UserError("--workdir names no folder; expected at least one that `unet_jax.train` wrote.")
+    if workdirs and model is not None:
+        raise UserError(f"--workdir {workdirs[0]} and --model {model} were both given. Use one of them.")
+
+
 def run(main: Callable[[], int | None]) -> NoReturn:
     """Run a command's `main` and leave with its exit code.
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from unet_jax.imaging.formats.hdf5 import read_values
-from unet_jax.imaging.formats.mat import SliceError, read_image
+from unet_jax.imaging.formats.mat import SliceError
+from unet_jax.imaging.read import read_image
 from unet_jax.imaging.scan import Refused
 
 VALUES = np.arange(35 * 23, dtype=np.int16).reshape(35, 23) - 300

@@ -70,6 +70,8 @@ class Arrays:
     """99th percentile of the native slice."""
     sources: list[str]
     """Names of the source files."""
+    sha256: list[str]
+    """SHA-256 of each source file, in hexadecimal."""
 
     def __len__(self) -> int:
         return len(self.slices)
@@ -141,6 +143,7 @@ def open_arrays(path: Path | str) -> Arrays:
         p1=columns["p1"].astype(np.float32),
         p99=columns["p99"].astype(np.float32),
         sources=columns["source"].tolist(),
+        sha256=columns["sha256"].tolist(),
     )
 
 

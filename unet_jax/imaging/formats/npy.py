@@ -62,6 +62,31 @@ def read_packed(archive: zipfile.ZipFile, number: int, height: int, width: int) 
     return np.frombuffer(content.read(), np.uint8).reshape(shape)
 
 
+def read_member(archive: zipfile.ZipFile, name: str, most: int) -> Shaped[np.ndarray, "..."]:
+    """Read an array of plain numbers, its rows one after the other, out of an archive.
+
+    Args:
+        archive: such as an .npz file.
+        name: of the member.
+        most: bytes that it may have.
+
+    Raises:
+        ValueError: larger, or no such array.
+        Exception: nearly any, of an archive that is damaged.
+    """
+    member = archive.getinfo(name)
+    if member.file_size > most:
+        raise ValueError(f"{name} is {member.file_size} bytes long; expected at most {most}")
+    content = io.BytesIO(archive.read(member))
+    try:
+        dtype, shape, order = _read_header(content, len(content.getbuffer()))
+    except Refused as e:
+        raise ValueError(f"{name} {e}") from e
+    if order == "F" and len(shape) > 1:
+        raise ValueError(f"{name} is stored by columns")
+    return np.frombuffer(content.read(), dtype).reshape(shape)
+
+
 def _expect(wanted: _Header, file: Any, size: int) -> None:
     try:
         found = _read_header(file, size)

@@ -1,0 +1,62 @@
+"""A trained network with all that was chosen for it, wherever it was read from."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unet_jax.config import ModelConfig, PreprocessConfig
+from unet_jax.inference import programs
+from unet_jax.inference.network import Network
+from unet_jax.scoring.components import Postprocess
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TrainedNetwork:
+    """Network with all that was chosen for it: the checkpoint of a workdir, or a model folder."""
+
+    path: Path
+    """The workdir, or the model folder."""
+    model_name: str | None
+    """Name of the model folder; None for a workdir."""
+    model: ModelConfig
+    preprocess: PreprocessConfig
+    size: int
+    """Side of the input in pixels."""
+    intensity_max: int
+    """Largest intensity of the training slices at the network's size."""
+    step: int
+    """Training step of the weights."""
+    sha256: str
+    """Digest of the weights' files."""
+    variables: Any
+    """`params` and `batch_stats`, float32, on the device."""
+    threshold: float | None
+    """Probability from which on a pixel is tumour, chosen on validation; None where none was chosen for these
+    weights."""
+    threshold_note: str | None
+    """Why there is no threshold; None where there is one."""
+    postprocess: Postprocess | None
+    """Cleaning of masks that was best on validation; None where none was chosen for these weights."""
+
+    def network(self) -> Network:
+        """Give the network as a predictor takes it."""
+        model, prep = self.model, self.preprocess
+
+        def probabilities(*batch: Any, tta: bool) -> Any:
+            return programs.make_predict(model, prep, tta=tta)(self.variables, *batch)
+
+        def spread(*image: Any, samples: int) -> Any:
+            return programs.make_dropout_spread(model, prep, samples)(self.variables, *image)
+
+        return Network(
+            name=str(self.path),
+            model_name=self.model_name,
+            size=self.size,
+            probabilities=probabilities,
+            spread=spread if model.dropout else None,
+            step=self.step,
+            sha256=self.sha256,
+            threshold=self.threshold,
+            threshold_note=self.threshold_note,
+            fixed_max=self.intensity_max if prep.kind == "fixed" else None,
+        )
