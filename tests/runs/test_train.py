@@ -168,8 +168,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tiny_d
     """Whichever of the steps done at a time it is."""
     plain, poisoned_from = steps_module.make_train_step, 11
 
-    def make(config, tx):
-        step = plain(config, tx)
+    def make(config, tx, frozen):
+        step = plain(config, tx, frozen)
 
         def poisoned(state, batch, key):
             factor = jnp.where(state.step >= poisoned_from, jnp.nan, 1.0)

@@ -48,7 +48,7 @@ class TrainState:
 
     @property
     def variables(self) -> Any:
-        """What the gradient changes: {"params": ..., "batch_stats": ...}."""
+        """The weights and statistics that the gradient changes: {"params": ..., "batch_stats": ...}."""
         return self.trained or {"params": self.params, "batch_stats": self.batch_stats}
 
     def advance(self, variables: Any, opt_state: Any, sums: Sums, decay: float) -> "TrainState":
