@@ -25,7 +25,7 @@ FIGURES = ("mean_dice", "micro_iou", "missed")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description="Train and evaluate several runs side by side on one accelerator.")
     parser.add_argument("--jobs", type=Path, required=True)
     parser.add_argument("--data", required=True)
     parser.add_argument("--out", type=Path, required=True)
@@ -56,12 +56,12 @@ def main() -> None:
 def merged(common: list[str], own: list[str]) -> list[str]:
     """Options with those of a run in the place of the common ones of the same name."""
     options: dict[str, list[str]] = {}
+    values: list[str] = []
     for word in (*common, *own):
         if word.startswith("--"):
-            name = word
-            options[name] = []
+            values = options[word] = []
         else:
-            options[name].append(word)
+            values.append(word)
     return [word for name, values in options.items() for word in (name, *values)]
 
 
