@@ -5,7 +5,7 @@ import json
 import math
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -20,6 +20,7 @@ from unet_jax.config import (
     ModelConfig,
     OptimConfig,
     PreprocessConfig,
+    PresetName,
     SplitConfig,
     UserError,
     flatten,
@@ -178,6 +179,13 @@ def test_preset_demo_is_smaller_and_otherwise_the_same():
     assert differ == {"preset", "model.width", "model.norm"} | training
     assert demo["preset"] == "demo" and demo["split.kind"] == "patient"
     assert preset("demo").model.stride == 16 and ModelConfig(levels=1).stride == 2  # of image sides
+
+
+@pytest.mark.parametrize("name", get_args(PresetName))
+def test_every_preset_is_in_its_ranges_and_its_own_name(name):
+    config = preset(name, "d")
+    assert config.check() is config
+    assert config.preset == name and config.data == "d"
 
 
 # Command line

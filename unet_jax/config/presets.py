@@ -3,7 +3,15 @@
 import dataclasses
 
 from unet_jax.config.errors import UserError
-from unet_jax.config.schema import Config, ConvertConfig, LoaderConfig, ModelConfig, OptimConfig, PresetName
+from unet_jax.config.schema import (
+    AugmentConfig,
+    Config,
+    ConvertConfig,
+    LoaderConfig,
+    ModelConfig,
+    OptimConfig,
+    PresetName,
+)
 
 DEMO_CONVERT = ConvertConfig(size=64)
 """Conversion of the phantom by `train`."""
@@ -18,6 +26,53 @@ def preset(name: PresetName, data: str | None = None) -> Config:
             model=ModelConfig(width=16, norm="conv"),
             optim=OptimConfig(epochs=14, learning_rate=5e-3, final_learning_rate=3e-4),
             loader=LoaderConfig(batch_size=8),
+        )
+    if name == "best":
+        return Config(
+            preset="best",
+            data=data,
+            model=ModelConfig(
+                encoder="efficientnet_lite0",
+                encoder_weights="hf:timm/tf_efficientnet_lite0.in1k",
+                decoder_widths=(16, 32, 48, 64, 128),
+                levels=5,
+                norm="conv",
+                norm_momentum=0.9,
+            ),
+            augment=AugmentConfig(
+                vertical_flip=True,
+                rotation=20.0,
+                zoom=0.2,
+                stretch=0.1,
+                shear=6.0,
+                shift=0.08,
+                elastic=0.02,
+                blur=1.0,
+                blur_p=0.15,
+                low_resolution=1.0,
+                low_resolution_p=0.15,
+                bias_field=0.3,
+                bias_field_p=0.3,
+                noise=0.04,
+                noise_p=0.2,
+                contrast=0.25,
+                contrast_p=0.3,
+                brightness=0.1,
+                brightness_p=0.3,
+                gamma=0.3,
+                gamma_p=0.3,
+                healthy=0.5,
+            ),
+            optim=OptimConfig(
+                epochs=16,
+                final_learning_rate=1e-6,
+                schedule="cosine",
+                warmup_epochs=1.0,
+                weight_decay=0.01,
+                encoder_lr_scale=0.3,
+                ema_decay=0.995,
+            ),
+            loader=LoaderConfig(batch_size=16),
         )
     return Config(preset="original", data=data)
 

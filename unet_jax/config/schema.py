@@ -19,7 +19,7 @@ FIGSHARE_API = "https://api.figshare.com/v2"
 """Root of the API that has the dataset's article."""
 
 MaskRule = Literal["area", "any"]
-PresetName = Literal["demo", "original"]
+PresetName = Literal["demo", "original", "best"]
 SplitKind = Literal["patient", "folds", "official", "slice", "whole"]
 SplitName = Literal["val", "test", "train", "all"]
 
