@@ -292,7 +292,7 @@ def test_an_integer_is_a_float():
         ("model.decoder_widths", [16, 32.0]),
         ("augment.horizontal_flip", 1),
         ("data", 3),
-        ("preset", "best"),
+        ("preset", "finest"),
         ("model", 3),
         ("model", ["width"]),
     ],
