@@ -18,6 +18,7 @@ from unet_jax.data.splits import load_split
 from unet_jax.imaging.formats.mat import read_slice
 from unet_jax.imaging.write import write_mask
 from unet_jax.runs import model_folder
+from unet_jax.runs.export import describe
 from unet_jax.runs.model_folder import open_model, read_info, read_training_slices, write_model
 from unet_jax.runs.networks import open_run
 from unet_jax.training.checkpoints.trees import flatten
@@ -83,6 +84,16 @@ def test_the_configuration_has_what_was_chosen_and_no_place_of_this_computer(tra
     assert (info.classes, info.mask_rule, info.intensity_max) == (("tumor",), "area", run.split.intensity_max)
     for name in ("config.json", "README.md"):
         assert str(trained.parent) not in (model / name).read_text()
+
+
+@pytest.mark.parametrize(
+    ("weights", "named"),
+    [("/home/me/lite0.safetensors", "lite0.safetensors"), ("hf:a/b@c", "hf:a/b@c"), ("none", "none")],
+)
+def test_of_the_encoders_file_the_name_alone_is_kept(trained, tiny_data, weights, named):
+    run = open_run(trained)
+    run = replace(run, model=replace(run.model, encoder_weights=weights))
+    assert describe(run, open_arrays(tiny_data), "float32").model == replace(run.model, encoder_weights=named)
 
 
 def test_the_training_slices_are_those_of_the_split(trained, model, tiny_data):

@@ -1,12 +1,14 @@
 """Export of a run's network to a model folder."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import unet_jax
 from unet_jax.config import TUMORS, UserError
 from unet_jax.data.converted.arrays import Arrays, open_arrays
 from unet_jax.data.recognise import keys_of
+from unet_jax.models.pretrained import HUB
 from unet_jax.reporting.model_card import model_card
 from unet_jax.runs.model_folder import FORMAT_VERSION, Dtype, ModelInfo, write_model
 from unet_jax.runs.networks import TrainedRun, least_postprocess, open_run
@@ -36,11 +38,11 @@ def export(
     run = open_run(workdir, checkpoint)
     arrays = open_arrays(data or run.workdir.data(run.config))
     check_digest(run.workdir, run.split, arrays)
-    info = _info(run, arrays, dtype)
+    info = describe(run, arrays, dtype)
     card = model_card(
         name=out.resolve().name,
         workdir=workdir.resolve().name,
-        config=run.config,
+        config=replace(run.config, model=info.model),
         chosen=info,
         sides={"train": len(run.split.train), "validation": len(run.split.val), "test": len(run.split.test)},
         straddling=run.split.patients_straddling,
@@ -51,17 +53,21 @@ def export(
     return info
 
 
-def _info(run: TrainedRun, arrays: Arrays, dtype: Dtype) -> ModelInfo:
+def describe(run: TrainedRun, arrays: Arrays, dtype: Dtype) -> ModelInfo:
+    """Describe a run's network as a model folder does; UserError if no threshold was chosen for its checkpoint."""
     if run.threshold is None:
         raise UserError(
             f"{run.path} has no threshold for step {run.step}: {run.threshold_note}. "
             f"Run `python -m unet_jax.eval --workdir {run.path} --split val` first."
         )
+    weights = run.model.encoder_weights
+    # Of a local file the name alone: its folder is nobody's business, and elsewhere another one.
+    source = weights if weights.startswith(HUB) else Path(weights).name
     return ModelInfo(
         format_version=FORMAT_VERSION,
         unet_jax=unet_jax.__version__,
         dtype=dtype,
-        model=run.model,
+        model=replace(run.model, encoder_weights=source),
         preprocess=run.preprocess,
         classes=("tumor",) if run.model.classes == 1 else TUMORS,
         size=run.size,
