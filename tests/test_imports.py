@@ -216,7 +216,7 @@ def test_a_command_imports_what_is_heavy_inside_main(command):
         ("jax", ("unet_jax.models.", "unet_jax.training.", "unet_jax.inference.programs", "unet_jax.runs.")),
         ("flax.linen", ("unet_jax.models.",)),
         ("orbax", ("unet_jax.training.checkpoints.",)),
-        ("safetensors", ("unet_jax.runs.model_folder",)),
+        ("safetensors", ("unet_jax.runs.model_folder", "unet_jax.models.pretrained", "unet_jax.models.from_torch")),
         ("tensorflow", ("unet_jax.data.tfds.source",)),
         ("tensorflow_datasets", (TFDS_BUILDER, "unet_jax.data.tfds.source")),
     ],

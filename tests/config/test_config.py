@@ -10,6 +10,7 @@ from typing import Any, get_args
 import pytest
 
 from tests.config.test_ranges import STRENGTHS
+from tests.helpers.commands import asked_of_train
 from unet_jax import train
 from unet_jax.config import (
     AugmentConfig,
@@ -30,8 +31,6 @@ from unet_jax.config import (
     read_config,
     to_json,
 )
-from unet_jax.runs import train as run
-from unet_jax.training import processes
 
 ALTERED = Config(
     preset="demo",
@@ -213,15 +212,10 @@ def test_every_option_sets_its_own_value(monkeypatch):
             argv.append(f"--{name}" if value else f"--{group}.no-{option}")
         else:
             argv += [f"--{name}", *map(str, value if isinstance(value, tuple) else [value])]
-    parsed = []
-    monkeypatch.setattr(processes, "connect", parsed.append)
-    # A run that returns nothing was interrupted.
-    monkeypatch.setattr(run, "train", lambda workdir, config, *_: parsed.append((workdir, config)))
-    assert train.main(argv) == 75
-    assert parsed == [DistributedConfig(), (Path("w"), ALTERED)]
+    assert asked_of_train(monkeypatch, argv) == (DistributedConfig(), Path("w"), ALTERED)
     of_processes = ["--distributed.coordinator", "a:1", "--distributed.num-processes", "3"]
-    assert train.main([*argv, *of_processes, "--distributed.process-id", "2"]) == 75
-    assert parsed[2:] == [DistributedConfig("a:1", 3, 2), (Path("w"), ALTERED)]
+    asked = asked_of_train(monkeypatch, [*argv, *of_processes, "--distributed.process-id", "2"])
+    assert asked == (DistributedConfig("a:1", 3, 2), Path("w"), ALTERED)
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,16 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from unet_jax import train
+from unet_jax.config import Config, DistributedConfig
+from unet_jax.runs import train as run
 from unet_jax.shared import cli
+from unet_jax.training import processes
 
 
 def exit_code(main: Callable[..., Any], *argv: object) -> int:
@@ -16,6 +21,17 @@ def exit_code(main: Callable[..., Any], *argv: object) -> int:
         cli.run(lambda: main([str(a) for a in argv]))
     assert isinstance(left.value.code, int)
     return left.value.code
+
+
+def asked_of_train(monkeypatch: pytest.MonkeyPatch, argv: list[str]) -> tuple[DistributedConfig, Path, Config]:
+    """What `train` is asked to do by these options; nothing is done."""
+    given: list[Any] = []
+    monkeypatch.setattr(processes, "connect", given.append)
+    # A run that returns nothing was interrupted.
+    monkeypatch.setattr(run, "train", lambda workdir, config, *_: given.extend((workdir, config)))
+    assert train.main(argv) == cli.EXIT_PREEMPTED
+    distributed, workdir, config = given
+    return distributed, workdir, config
 
 
 def loaded_by(code: str, *argv: object) -> tuple[str, set[str]]:

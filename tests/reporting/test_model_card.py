@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
+from tests.helpers.commands import asked_of_train
 from tests.helpers.report import make_summary
-from unet_jax import train
 from unet_jax.config import AugmentConfig, Config, ModelConfig, UserError, preset
 from unet_jax.reporting import model_card as card_module
 from unet_jax.reporting.model_card import model_card
@@ -63,10 +63,8 @@ def test_the_hub_reads_its_head():
 def test_the_command_trains_that_configuration(config, monkeypatch):
     """As `train` itself reads it, but for the folder of the data."""
     (command,) = [line for line in card(config).splitlines() if line.startswith("python -m unet_jax.train ")]
-    given = []
-    monkeypatch.setattr(train, "_train", lambda path, distributed, config: given.append((str(path), config)) or 0)
-    train.main(command.split()[3:])
-    assert given == [("runs/a", replace(config, data=config.data and "figshare-64"))]
+    _, workdir, asked = asked_of_train(monkeypatch, command.split()[3:])
+    assert (str(workdir), asked) == ("runs/a", replace(config, data=config.data and "figshare-64"))
 
 
 def test_options_that_differ_stand_with_their_defaults():

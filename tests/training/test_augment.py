@@ -55,7 +55,7 @@ def a_batch(n=32, side=16):
     images = rng.integers(-50, 2000, (n, side, side)).astype(np.int16)
     p1, p99 = np.percentile(images, (1, 99), axis=(1, 2)).astype(np.float32)
     masks = (images > 900).astype(np.uint8)
-    return Batch(images, masks, np.ones(n, np.int32), p1, p99, np.ones(n, bool))
+    return Batch(images, masks, np.ones(n, np.int32), p1, p99, np.ones(n, bool), np.zeros(n, np.float32))
 
 
 def test_flipping_after_normalisation_gives_the_bits_of_flipping_before():
