@@ -8,6 +8,7 @@ from unet_jax.config import TUMORS, UserError
 from unet_jax.data.converted.arrays import Arrays, open_arrays
 from unet_jax.data.recognise import keys_of
 from unet_jax.reporting.model_card import model_card
+from unet_jax.runs.initial import read_initial
 from unet_jax.runs.model_folder import FORMAT_VERSION, Dtype, ModelInfo, write_model
 from unet_jax.runs.networks import TrainedRun, least_postprocess, open_run
 from unet_jax.runs.opening import check_digest
@@ -57,6 +58,7 @@ def _info(run: TrainedRun, arrays: Arrays, dtype: Dtype) -> ModelInfo:
             f"{run.path} has no threshold for step {run.step}: {run.threshold_note}. "
             f"Run `python -m unet_jax.eval --workdir {run.path} --split val` first."
         )
+    initial = read_initial(run.workdir, run.config)
     return ModelInfo(
         format_version=FORMAT_VERSION,
         unet_jax=unet_jax.__version__,
@@ -73,6 +75,7 @@ def _info(run: TrainedRun, arrays: Arrays, dtype: Dtype) -> ModelInfo:
         seed=run.config.seed,
         data_digest=run.split.data_digest,
         checkpoint_sha256=run.sha256,
+        init_from=initial.init_from.sha256 if initial and initial.init_from else None,
     )
 
 
