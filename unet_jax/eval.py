@@ -64,7 +64,7 @@ def _score_model(options: Options, model: str) -> int:
     from unet_jax.models import compile_cache
     from unet_jax.reporting.terminal import summary_table
     from unet_jax.runs.evaluate import Part, score, write_evaluation
-    from unet_jax.runs.model_folder import model_path, read_training_slices
+    from unet_jax.runs.model_folder import model_path, read_info, read_training_slices
     from unet_jax.runs.networks import load
     from unet_jax.runs.predicted import predict_rows
 
@@ -90,6 +90,9 @@ def _score_model(options: Options, model: str) -> int:
         trained_on=found,
     )
     print(summary_table(summary))
+    before = read_info(model_path(model)).init_from
+    if before is not None:
+        print(f"Its weights started from others (SHA-256 {before}), of whose training slices nothing is known here.")
     _report(options.output)
     return 0
 
@@ -101,6 +104,7 @@ def _score_runs(options: Options, workdirs: tuple[Path, ...]) -> int:
     from unet_jax.models import compile_cache
     from unet_jax.reporting.terminal import summary_table
     from unet_jax.runs.evaluate import Part, ensure_choices, score, write_evaluation
+    from unet_jax.runs.initial import started_from
     from unet_jax.runs.networks import least_postprocess, open_runs
     from unet_jax.runs.predicted import predict_rows
     from unet_jax.runs.records import read_records
@@ -137,6 +141,7 @@ def _score_runs(options: Options, workdirs: tuple[Path, ...]) -> int:
         title=", ".join(network.name for network in networks),
         curve=chosen.threshold.curve if chosen else None,
         records=read_records(first.workdir) if single else (),
+        initial=started_from(((run, rows) for run in runs), arrays),
     )
     print(summary_table(summary))
     if predictor.threshold_note:

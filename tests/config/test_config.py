@@ -110,7 +110,10 @@ ALTERED = Config(
     loader=LoaderConfig(batch_size=9, pipeline="device"),
     split=SplitConfig(kind="official", seed=8, val_fraction=0.2, test_fraction=0.3, folds=6, fold=4),
 )
-"""No option has its default."""
+"""No option has its default but `init_from`, which excludes weights for the encoder."""
+STARTED = dataclasses.replace(
+    ALTERED, init_from="runs/a", model=dataclasses.replace(ALTERED.model, encoder_weights="none")
+)
 
 # Presets
 
@@ -120,6 +123,7 @@ def test_preset_original_is_the_notebooks_recipe():
         "preset": "original",
         "data": "d",
         "seed": 0,
+        "init-from": None,
         "model.width": 64,
         "model.levels": 4,
         "model.classes": 1,
@@ -203,19 +207,22 @@ def test_flat_names_are_the_options_of_train(capsys):
     assert of_flags <= shown
 
 
-def test_every_option_sets_its_own_value(monkeypatch):
+@pytest.mark.parametrize(("altered", "default"), [(ALTERED, "init-from"), (STARTED, "model.encoder-weights")])
+def test_every_option_sets_its_own_value(altered, default, monkeypatch):
     argv, defaults = ["--workdir", "w"], flatten(Config())
-    for name, value in flatten(ALTERED).items():
-        assert value != defaults[name]
+    for name, value in flatten(altered).items():
+        assert (value != defaults[name]) == (name != default)
+        if name == default:
+            continue
         if isinstance(value, bool):
             group, option = name.split(".")
             argv.append(f"--{name}" if value else f"--{group}.no-{option}")
         else:
             argv += [f"--{name}", *map(str, value if isinstance(value, tuple) else [value])]
-    assert asked_of_train(monkeypatch, argv) == (DistributedConfig(), Path("w"), ALTERED)
+    assert asked_of_train(monkeypatch, argv) == (DistributedConfig(), Path("w"), altered)
     of_processes = ["--distributed.coordinator", "a:1", "--distributed.num-processes", "3"]
     asked = asked_of_train(monkeypatch, [*argv, *of_processes, "--distributed.process-id", "2"])
-    assert asked == (DistributedConfig("a:1", 3, 2), Path("w"), ALTERED)
+    assert asked == (DistributedConfig("a:1", 3, 2), Path("w"), altered)
 
 
 @pytest.mark.parametrize(
@@ -243,7 +250,7 @@ def test_processes_that_fit(given):
 # JSON
 
 
-@pytest.mark.parametrize("config", [preset("demo"), preset("original", "d"), ALTERED], ids=["demo", "original", "else"])
+@pytest.mark.parametrize("config", [preset("demo"), preset("original", "d"), ALTERED, STARTED])
 def test_json_round_trip(config):
     assert from_json(to_json(config), "c") == config
     assert json.loads(to_json(config))["model"]["norm_momentum"] == config.model.norm_momentum

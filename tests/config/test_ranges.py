@@ -121,6 +121,18 @@ def test_an_encoder_and_a_decoder_that_do_not_fit_are_named(model, message):
         Config(model=ModelConfig(**model)).check()
 
 
+def test_a_start_excludes_weights_for_the_encoder():
+    config = Config(init_from="best", model=ModelConfig(**LITE0))
+    assert config.check() is config
+    both = dataclasses.replace(config, model=ModelConfig(**LITE0, encoder_weights="hf:a/b"))
+    with pytest.raises(
+        UserError, match=r"^--init-from is 'best'; it must be given with --model\.encoder-weights none,"
+    ):
+        both.check()
+    with pytest.raises(UserError, match=r"^--init-from is ''; it must be a workdir"):
+        dataclasses.replace(config, init_from="").check()
+
+
 @pytest.mark.parametrize(
     "model",
     [LITE0 | {"encoder_weights": "hf:a/b@c"}, LITE0 | {"decoder_widths": (1,) * 5}, {"decoder_widths": (9,) * 4}],

@@ -315,6 +315,9 @@ class Config(Checked):
     phantom is used."""
     seed: int = 0
     """Seed of the weights, the order of slices, dropout and augmentation."""
+    init_from: str | None = added(None, since="0.2.0")
+    """Network whose weights a new run starts from, where name and shape fit: another run's workdir (its best
+    checkpoint), a folder that `unet_jax.export` wrote, or a model of the package by name."""
     model: ModelConfig = field(default_factory=ModelConfig)
     preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -326,6 +329,10 @@ class Config(Checked):
     def rules(self) -> Iterable[Rule]:
         yield Rule("data", self.data != "", "a folder")
         yield Rule("seed", 0 <= self.seed < 2**32, "0 to 4294967295")  # what jax.random.key tells apart
+        yield Rule("init_from", self.init_from != "", "a workdir, a folder of a model, or a name")
+        # Its encoder would take the place of what was read for it.
+        one = self.init_from is None or self.model.encoder_weights == "none"
+        yield Rule("init_from", one, "given with --model.encoder-weights none, since it has an encoder of its own")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from unet_jax.config import TUMORS
 from unet_jax.reporting.figures import dice_figure, history_figure, reliability_figure, svg, threshold_figure
 from unet_jax.reporting.pictures import Picture, colour_bar, data_uri, picture_record
 from unet_jax.reporting.templates import templates
-from unet_jax.reporting.terminal import training_slices
+from unet_jax.reporting.terminal import seen_before, training_slices
 from unet_jax.shared.files import plain, replacing
 
 PRINTED_CARDS = 24
@@ -93,6 +93,7 @@ def write_report(
         title=title,
         summary=summary,
         trained_on=training_slices(summary["training_slices"]) if "training_slices" in summary else None,
+        started=seen_before(summary),
         resolutions=_RESOLUTIONS,
         plots=plots,
         n_epochs=len(records),

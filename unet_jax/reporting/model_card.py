@@ -2,12 +2,13 @@
 
 import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from unet_jax.config import TUMORS, Config, UserError, flatten, preset, to_options
 from unet_jax.reporting.templates import Kind, number, templates
-from unet_jax.reporting.terminal import training_slices
+from unet_jax.reporting.terminal import seen_before, training_slices
 
 
 class Origin(NamedTuple):
@@ -55,7 +56,7 @@ def model_card(
         workdir: name of the run's folder.
         config: of the run.
         chosen: has `size`, `threshold`, `postprocess`, `mask_rule`, `step`, `data_digest`, `checkpoint_sha256`,
-            `dtype` and `unet_jax`.
+            `dtype`, `unet_jax` and `init_from`.
         sides: slices for training, validation and test.
         straddling: patients with slices in training and elsewhere.
         patients: number of all patients of the dataset.
@@ -64,6 +65,9 @@ def model_card(
     Raises:
         UserError: the summary lacks what an evaluation writes.
     """
+    # Of the folder that the run started from the name alone.
+    start = None if config.init_from is None else Path(config.init_from).name
+    config = replace(config, init_from=start)
     options, defaults = flatten(config), flatten(Config())
     return (
         templates(escape=False)
@@ -80,6 +84,7 @@ def model_card(
             command=shlex.join(_command(config, workdir)),
             phantom=config.data is None,
             encoder=_origin(options),
+            start=start,
             sides=sides,
             straddling=straddling,
             patients=patients,
@@ -97,8 +102,12 @@ def _command(config: Config, workdir: str) -> list[str]:
 
 
 def _origin(options: Mapping[str, Any]) -> Origin | None:
-    """Tell where the encoder's first weights come from; None where they were drawn at random."""
-    if options.get("model.encoder-weights", "none") == "none":
+    """Tell where the encoder's first weights come from; None where they were drawn at random.
+
+    Those of a run that started from another network may go back to the same origin.
+    """
+    weights, start = options.get("model.encoder-weights", "none"), options.get("init-from")
+    if weights == "none" and (start is None or options["model.encoder"] not in ORIGINS):
         return None
     encoder = str(options["model.encoder"])
     return ORIGINS.get(encoder, Origin(encoder, "unknown", str(options["model.encoder-weights"])))
@@ -131,6 +140,7 @@ def _scores(summary: Mapping[str, Any], data_digest: str) -> dict[str, Any]:
             "postprocess": summary["postprocess"],
             "empty_rule": summary["empty_rule"],
             "same_data": summary["data_digest"] == data_digest,
+            "started": seen_before(summary),
             "trained_on": training_slices(summary["training_slices"]) if "training_slices" in summary else None,
             "headings": ["Slices", *(heading.format(unit=summary["distance_unit"]) for heading, _ in _SCORES.values())],
             "rows": rows,

@@ -1,6 +1,7 @@
 """Tables of an evaluation, and of a comparison of two, as lines to read on a terminal."""
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 _OVERLAP = ("micro_iou", "micro_dice", "mean_iou", "mean_dice", "pixel_accuracy")
@@ -34,6 +35,8 @@ def summary_table(summary: dict[str, Any]) -> str:
     threshold = "each fold's own threshold" if summary["threshold"] is None else f"threshold {summary['threshold']:.2f}"
     known = summary.get("training_slices")
     lines = [] if known is None else [f"Trained on: {training_slices(known)}"]
+    if started := seen_before(summary):
+        lines.append(f"Started from: {started}")
     lines += [
         f"{summary['split']}: {_sizes(summary)}, {threshold}, mask rule {summary['mask_rule']}",
         *_scores(summary, _OVERLAP),
@@ -71,6 +74,21 @@ def training_slices(known: Mapping[str, Any]) -> str:
         f"number, tumour type and patient: {keys['identity']}; nearly the same picture: {keys['fingerprint']}). "
         f"Not recognised: {known['not_recognised']}."
     )
+
+
+def seen_before(summary: Mapping[str, Any]) -> str | None:
+    """Tell how many scored slices the weights had seen that a network started from: `initial` of summary.json.
+
+    Returns:
+        A sentence; None where they had seen none, or the network started from none.
+    """
+    initial = summary.get("initial")
+    if initial is None or initial["seen"] == 0:
+        return None
+    # Of folders the names alone, since this is passed on with reports and model cards.
+    sources = sorted({Path(run["init_from"]["source"]).name for run in initial["runs"] if run["init_from"]})
+    found = "it cannot be told how many" if initial["seen"] is None else str(initial["seen"])
+    return f"{', '.join(sources)}; {found} of these {summary['n_slices']} slices are of patients trained on there."
 
 
 def comparison_table(result: dict[str, Any]) -> str:

@@ -14,9 +14,10 @@ from unet_jax.data.converted.arrays import Arrays
 from unet_jax.data.splits import Split, draw_folds, load_split, make_split
 from unet_jax.inference.predictor import Predictor
 from unet_jax.runs.evaluate import Part, ensure_choices, score, write_evaluation
+from unet_jax.runs.initial import started_from
 from unet_jax.runs.interrupts import Interrupts
 from unet_jax.runs.networks import open_run
-from unet_jax.runs.opening import Say, check_config, check_digest, open_data
+from unet_jax.runs.opening import Say, check_config, check_digest, open_data, store_absolute
 from unet_jax.runs.predicted import predict_rows
 from unet_jax.runs.train import train
 from unet_jax.runs.workdir import CROSSVAL, Workdir, fold_folder, run_folders
@@ -52,7 +53,7 @@ def cross_validate(
     stored = _open_folder(path, len(configs))
     # What has to be made first, the phantom or a dataset of TFDS, is made once for all folds.
     arrays = open_data(Workdir(path), configs[0], say)
-    configs = [replace(config, data=str(arrays.path)) for config in configs]
+    configs = [store_absolute(replace(config, data=str(arrays.path))) for config in configs]
     splits = draw_once(path, stored, configs, arrays)
     for fold, (config, split) in enumerate(zip(configs, splits, strict=True), 1):
         say(f"Fold {fold} of {len(configs)}:")
@@ -61,15 +62,18 @@ def cross_validate(
             return None
         best = finished.best
         say(f"  best validation micro-IoU {best['val']['micro_iou']:.4f} (epoch {best['epoch']})")
-    parts = []
+    parts, tested = [], []
     for folder in run_folders(path):
         run = open_run(folder)
         chosen = ensure_choices(run, arrays)
         predictor = Predictor([run.network()], chosen.threshold.threshold)
-        parts.append(Part(predictor, predict_rows(predictor, arrays, run.split.rows(arrays, "test"), folder.name)))
+        rows = run.split.rows(arrays, "test")
+        parts.append(Part(predictor, predict_rows(predictor, arrays, rows, folder.name)))
+        tested.append((run, rows))
     scored = score(parts, spacing=spacing, tolerance=tolerance)
     out = path / "eval" / OUT_OF_FOLD
-    return write_evaluation(scored, out, split=OUT_OF_FOLD, title=f"{path.name}, out of fold", curve=None)
+    title, initial = f"{path.name}, out of fold", started_from(tested, arrays)
+    return write_evaluation(scored, out, split=OUT_OF_FOLD, title=title, curve=None, initial=initial)
 
 
 def draw_once(path: Path, stored: dict[str, int], configs: Sequence[Config], arrays: Arrays) -> list[Split]:

@@ -123,6 +123,7 @@ def write_evaluation(
     curve: Mapping[str, float] | None,
     records: Sequence[dict[str, Any]] = (),
     trained_on: Bool[np.ndarray, "n keys"] | None = None,
+    initial: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write summary, tables, pictures and the report of at least one scored slice into a folder.
 
@@ -131,6 +132,7 @@ def write_evaluation(
         records: the run's lines of metrics.jsonl.
         trained_on: by which of `recognise.KEYS` each slice is one that the network was trained on; None where the split
             says who is.
+        initial: what `initial.started_from` gave for the runs.
 
     Returns:
         The content of summary.json.
@@ -152,6 +154,8 @@ def write_evaluation(
     summary |= {"thresholds": used, "data_digest": arrays.digest}
     summary |= {name: made[name] for name in ("tta", "postprocess")}
     summary["calibration"] = {name: calibration[name] for name in ("ece", "ece_candidates")}
+    if initial is not None:
+        summary["initial"] = initial
     counts = threshold_counts(scored.calibration)
     summary["threshold_cost"] = None if threshold is None else threshold_cost(counts, threshold)
     rows = slice_rows(scored.scores)

@@ -10,6 +10,7 @@ from unet_jax.data.converted.arrays import Arrays, open_arrays
 from unet_jax.data.recognise import keys_of
 from unet_jax.models.pretrained import HUB
 from unet_jax.reporting.model_card import model_card
+from unet_jax.runs.initial import read_initial
 from unet_jax.runs.model_folder import FORMAT_VERSION, Dtype, ModelInfo, write_model
 from unet_jax.runs.networks import TrainedRun, least_postprocess, open_run
 from unet_jax.runs.opening import check_digest
@@ -63,6 +64,7 @@ def describe(run: TrainedRun, arrays: Arrays, dtype: Dtype) -> ModelInfo:
     weights = run.model.encoder_weights
     # Of a local file the name alone: its folder is nobody's business, and elsewhere another one.
     source = weights if weights.startswith(HUB) else Path(weights).name
+    initial = read_initial(run.workdir, run.config)
     return ModelInfo(
         format_version=FORMAT_VERSION,
         unet_jax=unet_jax.__version__,
@@ -79,6 +81,7 @@ def describe(run: TrainedRun, arrays: Arrays, dtype: Dtype) -> ModelInfo:
         seed=run.config.seed,
         data_digest=run.split.data_digest,
         checkpoint_sha256=run.sha256,
+        init_from=initial.init_from.sha256 if initial and initial.init_from else None,
     )
 
 

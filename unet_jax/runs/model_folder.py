@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from unet_jax.config import MaskRule, ModelConfig, PreprocessConfig, UserError, from_object
-from unet_jax.config.checks import Checked, Rule
+from unet_jax.config.checks import Checked, Rule, added
 from unet_jax.data.recognise import SliceKeys, read_keys, write_keys
 from unet_jax.models.network import abstract_variables, check_size
 from unet_jax.runs.trained import TrainedNetwork
@@ -76,6 +76,8 @@ class ModelInfo(Checked):
     """Digest of the converted dataset that the network was trained on."""
     checkpoint_sha256: str
     """Digest of the checkpoint that the weights come from."""
+    init_from: str | None = added(None, since="0.2.0")
+    """Digest of the weights that the run started from, of a network as a whole; None where there were none."""
 
     def rules(self) -> Any:
         yield Rule("size", 1 <= self.size <= 2**14, "1 to 16384")
@@ -89,9 +91,8 @@ def model_path(model: str | Path) -> Path:
     Raises:
         UserError: there is no such model or folder.
     """
-    own = SHIPPED_FOLDER / model
-    if isinstance(model, str) and Path(model).name == model and (own / INFO).is_file():
-        return own
+    if isinstance(model, str) and is_shipped(model):
+        return SHIPPED_FOLDER / model
     if (Path(model) / INFO).is_file():
         return Path(model)
     names = sorted(path.parent.name for path in SHIPPED_FOLDER.glob(f"*/{INFO}"))
@@ -100,6 +101,11 @@ def model_path(model: str | Path) -> Path:
         f"there is no model {model}: {there}, and {model} is no folder that `unet_jax.export` wrote. Give such a "
         "folder, or the workdir of a trained run."
     )
+
+
+def is_shipped(name: str) -> bool:
+    """Tell whether the package has a model of that name."""
+    return Path(name).name == name and (SHIPPED_FOLDER / name / INFO).is_file()
 
 
 def open_model(model: str | Path) -> TrainedNetwork:

@@ -16,6 +16,7 @@ from unet_jax.data.splits import Split, load_split, make_split
 from unet_jax.data.tfds.source import PREFIX as TFDS
 from unet_jax.data.tfds.source import build_from_tfds
 from unet_jax.models.pretrained import HUB
+from unet_jax.runs.model_folder import is_shipped
 from unet_jax.runs.workdir import Workdir
 from unet_jax.shared.files import write_text
 
@@ -101,7 +102,11 @@ def open_split(workdir: Workdir, config: Config, arrays: Arrays, say: Say, *, dr
 
 
 def store_absolute(config: Config) -> Config:
-    """Make the paths of the data and of the encoder's weights absolute, so that they hold from any folder."""
+    """Make the paths of the data and of the weights to start from absolute, so that they hold from any folder."""
+    start = config.init_from
+    # A bare name that is no folder stays one: a model of the package, which goes before a folder.
+    if start is not None and (Path(start).name != start or (Path(start).is_dir() and not is_shipped(start))):
+        config = replace(config, init_from=str(Path(start).resolve()))
     weights = config.model.encoder_weights
     if weights != "none" and not weights.startswith(HUB):
         config = replace(config, model=replace(config.model, encoder_weights=str(Path(weights).resolve())))

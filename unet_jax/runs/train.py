@@ -6,7 +6,7 @@ from pathlib import Path
 
 from unet_jax.config import Config, RunError, UserError
 from unet_jax.data.converted.arrays import Arrays
-from unet_jax.data.splits import Split
+from unet_jax.data.splits import Split, make_split
 from unet_jax.inference.network import DEFAULT_THRESHOLD
 from unet_jax.inference.predictor import Predictor
 from unet_jax.models.network import check_size
@@ -14,6 +14,7 @@ from unet_jax.models.pretrained import check_pretrained
 from unet_jax.reporting.figures import history_png
 from unet_jax.runs.choices import Threshold
 from unet_jax.runs.evaluate import Part, draw_gallery, ensure_choices, score
+from unet_jax.runs.initial import initial_arrays, open_source, store_initial
 from unet_jax.runs.interrupts import Interrupts
 from unet_jax.runs.journal import Journal, NotFiniteError, check_finite
 from unet_jax.runs.networks import open_run
@@ -70,10 +71,8 @@ def train(
                 held.enter_context(lock(workdir))
             arrays = open_data(workdir, config, say)
             check_size(arrays.size, arrays.size, config.model)
-            # Before the configuration is stored, which would name them for good.
-            weights = None if workdir.config.exists() else check_pretrained(config.model)
-            if weights is not None:
-                say(f"The encoder starts from {weights.source} (SHA-256 {weights.sha256}).")
+            if not workdir.config.exists():
+                split = _begin(workdir, config, arrays, split, say)
             split = open_split(workdir, config, arrays, say, drawn=split)
         records, was_finished = fit(workdir, config, arrays, split, interrupts, say)
         if records and first:
@@ -84,6 +83,23 @@ def train(
         best = best_record(records)
         assert best is not None, "a finished run has records"
         return Finished(records, best, threshold, arrays.size, was_finished)
+
+
+def _begin(workdir: Workdir, config: Config, arrays: Arrays, split: Split | None, say: Say) -> Split:
+    """Read the weights that a new run starts from, before the configuration is stored, which names them for good.
+
+    Returns:
+        The run's split: the one given, or drawn now.
+    """
+    weights = check_pretrained(config.model)
+    if weights is not None:
+        say(f"The encoder starts from {weights.source} (SHA-256 {weights.sha256}).")
+    source = None if config.init_from is None else open_source(config.init_from, config.model)
+    if source is not None:
+        say(source.describe())
+    split = make_split(arrays, config.split) if split is None else split
+    store_initial(workdir, arrays, split, weights, source, say)
+    return split
 
 
 def fit(
@@ -98,7 +114,9 @@ def fit(
     """
     with Checkpoints(workdir.checkpoints) as checkpoints:
         resumed = checkpoints.latest() is not None
-        trainer = Trainer(config, arrays, split.rows(arrays, "train"), split.rows(arrays, "val"), resumed=resumed)
+        train_rows, val_rows = split.rows(arrays, "train"), split.rows(arrays, "val")
+        initial = None if resumed else initial_arrays(workdir, config)
+        trainer = Trainer(config, arrays, train_rows, val_rows, resumed=resumed, initial=initial)
         for note in trainer.notes:
             say(note)
         state, records = _resume(workdir, trainer, checkpoints)

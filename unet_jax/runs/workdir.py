@@ -14,6 +14,7 @@ class Workdir:
         self.path = path
         self.config = path / "config.json"
         self.split = path / "split.json"
+        self.initial = path / "initial.json"
         self.metrics = path / "metrics.jsonl"
         self.checkpoints = path / "checkpoints"
         self.threshold = path / "threshold.json"

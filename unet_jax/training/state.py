@@ -1,10 +1,12 @@
 """The training state and how it begins."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array
 
@@ -12,6 +14,7 @@ from unet_jax.config import Config
 from unet_jax.models.network import UNet
 from unet_jax.models.pretrained import read_pretrained, with_pretrained
 from unet_jax.scoring.metrics import Counts
+from unet_jax.training.checkpoints.trees import flatten, nest
 from unet_jax.training.counts import zero_counts
 
 
@@ -72,7 +75,14 @@ class TrainState:
         )
 
 
-def init_state(config: Config, size: int, tx: optax.GradientTransformation, *, resumed: bool = False) -> TrainState:
+def init_state(
+    config: Config,
+    size: int,
+    tx: optax.GradientTransformation,
+    *,
+    resumed: bool = False,
+    initial: Mapping[str, np.ndarray] | None = None,
+) -> TrainState:
     """Draw fresh weights from `config.seed`, for images of `size` x `size`; the encoder's are those it starts from.
 
     Args:
@@ -80,6 +90,7 @@ def init_state(config: Config, size: int, tx: optax.GradientTransformation, *, r
         size: side of the images in pixels.
         tx: the optimizer.
         resumed: a checkpoint will take the place of all values, so the encoder's file is not read.
+        initial: parameters and running statistics that take the place of drawn ones, by name (`trees.flatten`).
 
     Raises:
         UserError: the network's stride does not divide `size`, or the encoder's weights cannot be had or do not fit.
@@ -89,6 +100,9 @@ def init_state(config: Config, size: int, tx: optax.GradientTransformation, *, r
     variables = init(jax.random.key(config.seed))
     if config.model.encoder_weights != "none" and not resumed:
         variables = with_pretrained(variables, read_pretrained(config.model.encoder_weights))
+    if initial is not None:
+        # Copied, since a step donates the state.
+        variables = nest(flatten(variables) | {name: jnp.array(x) for name, x in initial.items()})
     params, batch_stats = variables["params"], variables.get("batch_stats", {})
     trained = {"params": params, "batch_stats": batch_stats}
     return TrainState(

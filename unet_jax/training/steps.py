@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -185,6 +185,7 @@ class Trainer:
         arrays: the converted dataset.
         train_rows, val_rows: rows of the arrays for training and for validation.
         resumed: a checkpoint will take the place of the state.
+        initial: arrays to start from instead of drawn ones, as in `init_state`.
 
     Raises:
         UserError: the pipeline, the devices or the encoder's weights asked for cannot be had, or the size does not fit
@@ -199,6 +200,7 @@ class Trainer:
         val_rows: Int64[np.ndarray, " n"],
         *,
         resumed: bool = False,
+        initial: Mapping[str, np.ndarray] | None = None,
     ):
         self.config, self.arrays, self.val_rows = config, arrays, val_rows
         self.pipeline, without_tensorflow = choose_pipeline(config.loader)
@@ -212,7 +214,7 @@ class Trainer:
         # What a person should see: lines about what is done otherwise than asked for, or only to some slices.
         self.notes = [note for note in (without_tensorflow, devices_left_out, halves) if note]
         tx = make_optimizer(config.optim, self.steps_per_epoch)
-        self.state = replicate(init_state(config, arrays.size, tx, resumed=resumed), self.mesh)
+        self.state = replicate(init_state(config, arrays.size, tx, resumed=resumed, initial=initial), self.mesh)
         self.key = replicate(jax.random.key(config.seed), self.mesh)
         self.schedule = learning_rate(config.optim, self.steps_per_epoch)
         self.train_steps = make_train_steps(config, tx, self.mesh, frozen_steps(config.optim, self.steps_per_epoch))
