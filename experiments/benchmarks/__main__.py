@@ -7,13 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from experiments.benchmarks.cases import KINDS, Case, Kind, Row
+from experiments.benchmarks.cases import Case, Name, Precision, Row
 from unet_jax.config import UserError
 from unet_jax.shared import cli
 
-Timing = Literal["train_step", "inference", "pipeline", "convert", "predict", "startup"]
-NAMES: tuple[Timing, ...] = ("train_step", "inference", "pipeline", "convert", "predict", "startup")
+NETWORKS: tuple[Name, ...] = ("train_step", "inference", "best_train_step", "best_inference")
+Timing = Literal[Name, "pipeline", "convert", "predict", "startup"]
+NAMES: tuple[Timing, ...] = (*NETWORKS, "pipeline", "convert", "predict", "startup")
 PROFILED = Case(16, 16, 128)
+NOT_THE_SAME = (
+    "best_*: the peer is a network of the same kind, not the same function, with weights of its own; so the ratio "
+    "compares two choices, not two ways to compute one thing."
+)
 FIGURE = Path(__file__).with_name("sweep.png")
 
 
@@ -23,8 +28,12 @@ class Options:
 
     only: tuple[Literal[Timing, "memory"], ...] = ()
     """What to measure; by default all but memory."""
-    against: tuple[Literal["torch", "keras"], ...] = ()
-    """Peers to measure beside train_step, inference and the sweep; torch needs the extra `peers`."""
+    against: tuple[Literal["torch", "keras", "smp"], ...] = ()
+    """Peers to measure beside the networks: torch and keras beside train_step, inference and the sweep, smp
+    (segmentation_models_pytorch) beside best_train_step and best_inference. torch and smp need the extra `peers`."""
+    precision: tuple[Precision, ...] = ("float32",)
+    """What train_step, inference, best_train_step and best_inference compute in, ours and the peers'; one after the
+    other if several are given. All else is float32."""
     json: Path | None = None
     """File for the timings: a list of objects with name, shape, ours_ms, peer_ms and ratio."""
     sweep: bool = False
@@ -48,9 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(machine.describe(), flush=True)
     wanted = options.only or (() if options.sweep or options.profile else NAMES)
     rows: list[Row] = []
-    kinds: list[Kind] = [kind for kind in KINDS if kind in wanted]
-    if kinds:
-        rows += network.compare(kinds, options.against)
+    networks: list[Name] = [name for name in NETWORKS if name in wanted]
+    if networks:
+        rows += network.compare(networks, options.against, options.precision)
     with tempfile.TemporaryDirectory(prefix="unet-jax-benchmarks-") as folder:
         if "pipeline" in wanted:
             rows += workers.alone("experiments.benchmarks.pipeline", "measure", Path(folder))
@@ -61,6 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows += workers.alone("experiments.benchmarks.commands", "startup")
     if rows:
         print("\n" + table(rows), flush=True)
+        if any(row.name.startswith("best_") and row.peer_ms is not None for row in rows):
+            print("\n" + NOT_THE_SAME, flush=True)
         if options.json is not None:
             options.json.write_text(json.dumps([row.as_json() for row in rows], indent=1) + "\n")
     if "memory" in wanted:

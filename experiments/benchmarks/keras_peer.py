@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.benchmarks.cases import Case, Kind, network_input
+from experiments.benchmarks.cases import Case, Kind, Precision, network_input
 from experiments.benchmarks.variants import fastest, first
 
 
@@ -43,15 +43,20 @@ class Side:
     def build(self, case: Case, weights: Mapping[str, np.ndarray]) -> None:
         """Make the network with these weights, named as `ours.Side.build` names them."""
         keras.backend.clear_session()
-        self.model = network(case)
+        self.case = case
+        self.model = network(case, case.precision)
         load(self.model, weights)
         self.optimizer = keras.optimizers.Adam(1e-3, epsilon=1e-7)
         self.optimizer.build(self.model.trainable_variables)
         self.x, self.target = (tf.constant(array) for array in network_input(case))
 
     def evaluate(self) -> tuple[np.ndarray, float]:
-        """Logits (b, size, size, 1) and the loss of the sample, in inference mode."""
-        logits = self.model(self.x, training=False)
+        """Logits (b, size, size, 1) and the loss of the sample, in inference mode and exact arithmetic."""
+        model = self.model
+        if self.case.precision != "float32":
+            model = network(self.case, "float32")
+            model.set_weights(self.model.get_weights())
+        logits = model(self.x, training=False)
         return logits.numpy(), float(loss(logits, self.target))
 
     def train_losses(self, steps: int) -> list[float]:
@@ -75,13 +80,16 @@ class Side:
 
     def _train_step(self) -> Any:
         with tf.GradientTape() as tape:
-            value = loss(self.model(self.x, training=True), self.target)
+            value = loss(self._logits(training=True), self.target)
         gradients = tape.gradient(value, self.model.trainable_variables)
         self.optimizer.apply(gradients, self.model.trainable_variables)
         return value
 
     def _inference(self) -> Any:
-        return tf.sigmoid(self.model(self.x, training=False))
+        return tf.sigmoid(self._logits(training=False))
+
+    def _logits(self, *, training: bool) -> Any:
+        return tf.cast(self.model(self.x, training=training), tf.float32)
 
 
 def _time(call: Callable[[], Any], calls: int) -> float:
@@ -93,9 +101,13 @@ def _time(call: Callable[[], Any], calls: int) -> float:
     return (time.perf_counter() - began) / calls
 
 
-def network(case: Case) -> Any:
-    """The network of `unet_jax.models.network.UNet`, norm `pool`, with layers named as its parameters are."""
+def network(case: Case, precision: Precision) -> Any:
+    """The network of `unet_jax.models.network.UNet`, norm `pool`, with layers named as its parameters are.
+
+    With bfloat16 in Keras' mixed precision: weights and statistics are float32, layers compute in bfloat16.
+    """
     layers = keras.layers
+    keras.config.set_dtype_policy("float32" if precision == "float32" else "mixed_bfloat16")
 
     def block(x: Any, width: int, name: str) -> Any:
         for i in range(2):

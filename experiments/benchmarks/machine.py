@@ -6,7 +6,17 @@ import os
 import platform
 from pathlib import Path
 
-PACKAGES = ("jax", "flax", "numpy", "tensorflow-cpu", "tensorflow", "keras", "torch")
+PACKAGES = (
+    "jax",
+    "flax",
+    "numpy",
+    "tensorflow-cpu",
+    "tensorflow",
+    "keras",
+    "torch",
+    "timm",
+    "segmentation-models-pytorch",
+)
 
 
 def describe() -> str:

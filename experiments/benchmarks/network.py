@@ -1,20 +1,25 @@
-"""`train_step` and `inference`: milliseconds a slice, ours and the peers' in turns."""
+"""`train_step` and `inference`, plain and of the preset `best`: milliseconds a slice, ours and the peers' in turns."""
 
 import importlib.util
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, Literal, cast
+from dataclasses import replace
+from typing import Any, Literal
 
 import numpy as np
 
-from experiments.benchmarks.cases import Case, Kind, Row, median_ms
+from experiments.benchmarks.cases import KINDS, AnyCase, BestCase, Case, Kind, Name, Precision, Row, median_ms
 from experiments.benchmarks.flops import forward_flops, train_flops
 from experiments.benchmarks.workers import Worker
 from unet_jax.config import RunError, UserError
 
-Peer = Literal["torch", "keras"]
+Peer = Literal["torch", "keras", "smp"]
+SAME: tuple[Peer, ...] = ("torch", "keras")
+"""Peers of plain networks: they compute the same function, which is verified before they are timed."""
+ALIKE: tuple[Peer, ...] = ("smp",)
+"""Peers of the preset `best`: networks of the same kind, with weights of their own."""
 
 ROUNDS = 7
 BLOCK_SECONDS = 1.0
@@ -23,14 +28,21 @@ BLOCK_SECONDS = 1.0
 TOLERANCE = 1e-3
 """Largest difference between the logits, or losses, of two frameworks that compute the same function."""
 
-ON_CPU = (Case(64, 4, 128), Case(16, 16, 128))
+ANYWHERE = (Case(64, 4, 128), Case(16, 16, 128), BestCase(16, 192), BestCase(16, 256))
+"""Measured in each precision that is asked for."""
 ON_ACCELERATOR = (Case(64, 32, 128, "bfloat16"), Case(64, 32, 256, "bfloat16"))
 
-NEEDED = {"torch": ("torch",), "keras": ("keras", "tensorflow")}
-REMEDY = {"torch": "pip install -e '.[peers]'", "keras": "pip install tensorflow-cpu"}
+NEEDED = {
+    "torch": ("torch",),
+    "keras": ("keras", "tensorflow"),
+    "smp": ("segmentation_models_pytorch", "timm", "torch"),
+}
+PEERS_EXTRA = "pip install -e '.[peers]'"
+REMEDY = {"torch": PEERS_EXTRA, "keras": "pip install tensorflow-cpu", "smp": PEERS_EXTRA}
 ENVIRONMENT = {
     "ours": {},
     "torch": {},
+    "smp": {},
     "keras": {"KERAS_BACKEND": "tensorflow", "TF_ENABLE_ONEDNN_OPTS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"},
 }
 
@@ -43,19 +55,41 @@ def check_installed(against: Sequence[Peer]) -> None:
                 raise UserError(f"--against {peer} needs {module}, which is not installed. Run `{REMEDY[peer]}`.")
 
 
-def compare(kinds: Sequence[Kind], against: Sequence[Peer]) -> list[Row]:
-    """Time our network and the peers' at the shapes that the README reports; rows in the order of the kinds."""
-    with started(against) as sides:
-        accelerator = sides["ours"].call("describe")["accelerator"]
-        rows = []
-        for case in (*ON_CPU, *(ON_ACCELERATOR if accelerator else ())):
-            build(sides, case)
+def compare(
+    names: Sequence[Name], against: Sequence[Peer], precisions: Sequence[Precision] = ("float32",)
+) -> list[Row]:
+    """Time our networks and the peers' at the shapes that the README reports; rows in the order of the names."""
+    cases: list[AnyCase] = [
+        replace(case, precision=precision) for precision in dict.fromkeys(precisions) for case in ANYWHERE
+    ]
+    needed: list[Peer] = [
+        peer for peer in against if any(peer in fitting(case) and _kinds(case, names) for case in cases)
+    ]
+    with started(needed) as sides:
+        if sides["ours"].call("describe")["accelerator"]:
+            cases += ON_ACCELERATOR
+        rows: dict[Name, list[Row]] = {name: [] for name in names}
+        for case in cases:
+            kinds = _kinds(case, names)
+            if not kinds:
+                continue
+            here = {name: side for name, side in sides.items() if name == "ours" or name in fitting(case)}
+            build(here, case)
             for kind in kinds:
-                medians = timed(sides, kind, case)
+                medians = timed(here, kind, case)
                 _report_share(sides["ours"], kind, case, medians["ours"])
                 fastest = min((medians[peer] for peer in medians if peer != "ours"), default=None)
-                rows.append(Row(kind, case.shape, medians["ours"], fastest))
-    return sorted(rows, key=lambda row: kinds.index(cast(Kind, row.name)))
+                rows[case.name(kind)].append(Row(case.name(kind), case.shape, medians["ours"], fastest))
+    return [row for name in names for row in rows[name]]
+
+
+def fitting(case: AnyCase) -> tuple[Peer, ...]:
+    """The peers that have a network for the case."""
+    return ALIKE if isinstance(case, BestCase) else SAME
+
+
+def _kinds(case: AnyCase, names: Sequence[Name]) -> list[Kind]:
+    return [kind for kind in KINDS if case.name(kind) in names]
 
 
 @contextmanager
@@ -77,33 +111,43 @@ def started(against: Sequence[Peer]) -> Iterator[dict[str, Worker]]:
         yield sides
 
 
-def build(sides: Mapping[str, Worker], case: Case) -> None:
-    """Make the case's network everywhere with our weights.
+def build(sides: Mapping[str, Worker], case: AnyCase) -> None:
+    """Make the case's network everywhere, a plain one with our weights.
+
+    Args:
+        sides: ours, and peers that fit the case.
+        case: which network.
 
     Raises:
-        RunError: a peer computes another function than ours.
+        RunError: a peer of a plain network computes another function than ours.
     """
     weights = sides["ours"].call("build", case)
-    expected: tuple[Any, float] | None = None
+    if isinstance(case, BestCase):
+        ours = sum(value.size for name, value in weights.items() if name.startswith("params/"))
+        for name in sides:
+            if name != "ours":
+                values, flops = sides[name].call("build", case)
+                _report_alike(name, case, values, flops, ours)
+        return
+    expected: tuple[Any, float] = sides["ours"].call("evaluate")
     for name, side in sides.items():
         if name == "ours":
-            expected = side.call("evaluate")
             continue
         side.call("build", case, weights)
-        assert expected is not None
         logits, loss = side.call("evaluate")
         differ = max(float(np.abs(logits - expected[0]).max()), abs(loss - expected[1]))
         if not differ <= TOLERANCE:
             raise RunError(
                 f"{name} does not compute our network at {case.shape}: logits or loss differ by {differ:.2g}, and may "
-                f"by {TOLERANCE:g}. Timing it would mean nothing; make {name}_peer.py follow unet_jax/models/unet.py."
+                f"by {TOLERANCE:g}. Timing it would mean nothing; make {name}_peer.py follow "
+                "unet_jax/models/network.py."
             )
 
 
 def timed(
     sides: Mapping[str, Worker],
     kind: Kind,
-    case: Case,
+    case: AnyCase,
     *,
     rounds: int = ROUNDS,
     block_seconds: float = BLOCK_SECONDS,
@@ -119,7 +163,7 @@ def timed(
         for name, side in sides.items():
             blocks[name].append(side.call("block", calls[name]) / case.batch)
     medians = {name: median_ms(seconds) for name, seconds in blocks.items()}
-    print(f"{kind}, {case.shape}, ms a slice:")
+    print(f"{case.name(kind)}, {case.shape}, ms a slice:")
     for name, seconds in blocks.items():
         low, _, high = statistics.quantiles(seconds, n=4)
         print(
@@ -129,12 +173,21 @@ def timed(
     return medians
 
 
-def _report_share(ours: Worker, kind: Kind, case: Case, ms: float) -> None:
+def _report_alike(name: str, case: BestCase, values: int, flops: int, ours: int) -> None:
+    print(
+        f"{name}, {case.shape}: a network of the same kind, not the same function. Its weights are its own and were "
+        f"not compared with ours: {values:,} values (ours {ours:,}), {flops / 1e9:.2f} GFLOP a slice forward "
+        f"(ours {forward_flops(case) / 1e9:.2f})",
+        flush=True,
+    )
+
+
+def _report_share(ours: Worker, kind: Kind, case: AnyCase, ms: float) -> None:
     peak = ours.call("matmul_peak", case.precision)
     operations = train_flops(case) if kind == "train_step" else forward_flops(case)
     rate = 1000 * operations / ms
     print(
-        f"  ours: {operations / 1e9:.1f} GFLOP a slice, {rate / 1e9:.0f} GFLOP/s, which is {rate / peak:.0%} of the "
+        f"  ours: {operations / 1e9:.2f} GFLOP a slice, {rate / 1e9:.0f} GFLOP/s, which is {rate / peak:.0%} of the "
         f"{peak / 1e9:.0f} GFLOP/s of a matrix product in {case.precision}",
         flush=True,
     )

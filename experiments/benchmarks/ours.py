@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +10,9 @@ import numpy as np
 import optax
 from flax import traverse_util
 
-from experiments.benchmarks.cases import SCALE, Case, Kind, sample
+from experiments.benchmarks.cases import SCALE, AnyCase, Kind, sample
 from experiments.benchmarks.flops import xla_flops
-from unet_jax.config import AugmentConfig, Config, ModelConfig
+from unet_jax.config import AugmentConfig, Config
 from unet_jax.inference.programs import make_predict
 from unet_jax.models.compiler import compiler_options
 from unet_jax.models.network import UNet
@@ -34,20 +34,25 @@ class Side:
         device = jax.devices()[0]
         return {"name": f"JAX {jax.__version__}", "device": device.device_kind, "accelerator": device.platform != "cpu"}
 
-    def build(self, case: Case, flip: bool = True) -> dict[str, np.ndarray]:
+    def build(self, case: AnyCase, flip: bool = True) -> dict[str, np.ndarray]:
         """Make the network, and return its weights by name, for peers.
 
         They are drawn so that no two of them could be exchanged unnoticed: biases and statistics are not zero.
         """
         self.case = case
-        self.config = Config(model=_model(case, case.precision), augment=AugmentConfig(horizontal_flip=flip))
+        self.config = replace(case.config, augment=AugmentConfig(horizontal_flip=flip))
         self.tx = make_optimizer(self.config.optim, STEPS_PER_EPOCH)
         fresh = init_state(self.config, case.size, self.tx)
         named = traverse_util.flatten_dict({"params": fresh.params, "batch_stats": fresh.batch_stats}, sep="/")
         rng = np.random.default_rng(1)
         weights = {name: _varied(name, np.asarray(named[name]), rng) for name in sorted(named)}
-        variables = traverse_util.unflatten_dict(weights, sep="/")
-        self.state = replace(fresh, **jax.tree.map(jnp.asarray, {k: variables[k] for k in ("params", "batch_stats")}))
+        variables = jax.tree.map(jnp.asarray, traverse_util.unflatten_dict(weights, sep="/"))
+        self.state = replace(
+            fresh,
+            params=variables["params"],
+            batch_stats=variables["batch_stats"],
+            trained=variables if fresh.trained else None,
+        )
         images, masks = sample(case)
         ones = np.ones(case.batch)
         self.batch = jax.device_put(
@@ -66,7 +71,7 @@ class Side:
     def evaluate(self) -> tuple[np.ndarray, float]:
         """Logits (b, size, size, 1) and the loss of the sample, in inference mode and exact arithmetic."""
         with jax.default_matmul_precision("highest"):
-            config = replace(self.config, model=_model(self.case, "float32"))
+            config = replace(self.config, model=replace(self.config.model, precision="float32"))
             x = (self.batch.images.astype(jnp.float32) / SCALE)[..., None]
             logits = jax.jit(lambda v, x: UNet(config.model).apply(v, x, train=False))(self._variables(), x)
             evaluate = make_eval_step(config, data_mesh(self.case.batch)[0])
@@ -146,12 +151,8 @@ class Side:
 
 def jitted_step(config: Config, tx: optax.GradientTransformation) -> Any:
     """One step on one batch, compiled as in training."""
-    options = compiler_options(barriers=config.model.remat)
+    options = compiler_options(barriers=config.model.remat or config.model.encoder != "plain")
     return jax.jit(make_train_step(config, tx), donate_argnums=0, compiler_options=options)
-
-
-def _model(case: Case, precision: Literal["float32", "bfloat16"]) -> ModelConfig:
-    return ModelConfig(width=case.width, levels=case.levels, dropout=case.dropout, precision=precision)
 
 
 def _varied(name: str, value: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.benchmarks.cases import Case, Kind, network_input
+from experiments.benchmarks.cases import AnyCase, Case, Kind, network_input
 from experiments.benchmarks.variants import fastest, first
 
 # Through importlib because the program does not depend on it, and a type checker need not find it.
@@ -17,13 +17,13 @@ F: Any = importlib.import_module("torch.nn.functional")
 CHANNELS_LAST = torch.channels_last
 
 
-class Side:
-    """One case at a time.
+class OnDevice:
+    """A network, its optimizer and the sample on the device that PyTorch computes on; what `prepare` takes is timed.
 
-    The network sees the sample turned by half a circle, with all kernels turned too, and so computes the logits turned.
-    A 3x3 stride-2 transposed convolution that gives twice the size leaves out an edge of what it could: the usual
-    `padding=1, output_padding=1` leaves out the other edge than Keras and Flax. Turned, it is the same function.
+    A subclass sets `optimizer`.
     """
+
+    optimizer: Any
 
     def describe(self) -> dict[str, Any]:
         cuda = torch.cuda.is_available()
@@ -33,26 +33,14 @@ class Side:
             "accelerator": cuda,
         }
 
-    def build(self, case: Case, weights: Mapping[str, np.ndarray]) -> None:
-        """Make the network with these weights, named as `ours.Side.build` names them."""
-        torch.manual_seed(0)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.case, self.device = case, device
-        self.model = network(case)
-        load(self.model, weights)
-        self.model.to(device, memory_format=CHANNELS_LAST)
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3, eps=1e-7, fused=True)
+    def take(self, case: AnyCase, model: Any) -> None:
+        """Move the network and the case's sample, turned, to the device."""
+        self.case, self.device = case, "cuda" if torch.cuda.is_available() else "cpu"
+        self.model = model.to(self.device, memory_format=CHANNELS_LAST)
         self.x, self.target = (
-            torch.from_numpy(turned(array).transpose(0, 3, 1, 2).copy()).to(device, memory_format=CHANNELS_LAST)
+            torch.from_numpy(turned(array).transpose(0, 3, 1, 2).copy()).to(self.device, memory_format=CHANNELS_LAST)
             for array in network_input(case)
         )
-
-    def evaluate(self) -> tuple[np.ndarray, float]:
-        """Logits (b, size, size, 1) and the loss of the sample, in inference mode and exact arithmetic."""
-        self.model.eval()
-        with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
-            logits = self.model(self.x)
-            return turned(logits.permute(0, 2, 3, 1).cpu().numpy()), float(loss(logits, self.target))
 
     def train_losses(self, steps: int) -> list[float]:
         """The losses of so many train steps on the sample, one after another."""
@@ -111,6 +99,30 @@ class Side:
                 return torch.sigmoid(model(self.x))
 
         return call
+
+
+class Side(OnDevice):
+    """One case at a time.
+
+    The network sees the sample turned by half a circle, with all kernels turned too, and so computes the logits turned.
+    A 3x3 stride-2 transposed convolution that gives twice the size leaves out an edge of what it could: the usual
+    `padding=1, output_padding=1` leaves out the other edge than Keras and Flax. Turned, it is the same function.
+    """
+
+    def build(self, case: Case, weights: Mapping[str, np.ndarray]) -> None:
+        """Make the network with these weights, named as `ours.Side.build` names them."""
+        torch.manual_seed(0)
+        model = network(case)
+        load(model, weights)
+        self.take(case, model)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3, eps=1e-7, fused=True)
+
+    def evaluate(self) -> tuple[np.ndarray, float]:
+        """Logits (b, size, size, 1) and the loss of the sample, in inference mode and exact arithmetic."""
+        self.model.eval()
+        with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
+            logits = self.model(self.x)
+            return turned(logits.permute(0, 2, 3, 1).cpu().numpy()), float(loss(logits, self.target))
 
 
 def network(case: Case) -> Any:

@@ -1,6 +1,9 @@
 """The benchmarks compare like with like: the same function, and operations counted as they are by hand."""
 
+import importlib.util
 import json
+from contextlib import contextmanager
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -9,29 +12,82 @@ import pytest
 
 from experiments.benchmarks import __main__ as benchmarks
 from experiments.benchmarks import network, ours
-from experiments.benchmarks.cases import Case, Row, network_input, sample
+from experiments.benchmarks.cases import BestCase, Case, Row, network_input, sample
 from experiments.benchmarks.flops import convolutions, forward_flops, train_flops, xla_flops
 from experiments.benchmarks.variants import fastest
 from experiments.benchmarks.workers import Worker
 from tests.helpers.commands import loaded_by_help
-from unet_jax.config import RunError, UserError
+from unet_jax.config import RunError, UserError, preset
+
+
+@contextmanager
+def process_of(name):
+    """A peer in a process of its own; not even imported here, since TensorFlow and PyTorch together crash a process."""
+    for module in network.NEEDED[name]:
+        if importlib.util.find_spec(module) is None:
+            pytest.skip(f"{module} is not installed: {network.REMEDY[name]}")
+    with Worker(f"experiments.benchmarks.{name}_peer", network.ENVIRONMENT[name]) as peer:
+        yield peer
+
+
+@pytest.mark.parametrize("name", [pytest.param("keras", marks=pytest.mark.slow), "torch"])
+def test_the_network_of_a_peer_is_ours(name):
+    case = Case(width=4, batch=3, size=16, levels=2, dropout=0.0)
+    here = ours.Side()
+    with process_of(name) as peer:
+        peer.call("build", case, here.build(case, flip=False))
+        (logits, loss), (peer_logits, peer_loss) = here.evaluate(), peer.call("evaluate")
+        assert logits.shape == (3, 16, 16, 1) and np.ptp(logits) > 0.1
+        np.testing.assert_allclose(peer_logits, logits, atol=1e-5)
+        assert peer_loss == pytest.approx(loss, abs=1e-5)
+        # Batch statistics, gradients and the optimizer too: a step lowers the loss by about a hundredth.
+        losses = here.train_losses(4)
+        assert losses[3] < losses[0] - 0.02
+        peer_losses = peer.call("train_losses", 4)
+        assert peer_losses == pytest.approx(losses, abs=5e-4)
+
+        rough = replace(case, precision="bfloat16")
+        peer.call("build", rough, here.build(rough, flip=False))
+        # Verified in float32, whatever is timed.
+        np.testing.assert_allclose(peer.call("evaluate")[0], logits, atol=1e-5)
+        rough_losses = peer.call("train_losses", 4)
+        assert rough_losses == pytest.approx(here.train_losses(4), abs=1e-2)
+        assert rough_losses[0] != pytest.approx(peer_losses[0], abs=1e-6)
 
 
 @pytest.mark.slow
-def test_the_keras_network_is_ours():
-    from experiments.benchmarks import keras_peer
+def test_the_preset_best_is_measured_as_it_is_trained():
+    case = BestCase(batch=2, size=32, precision="bfloat16")
+    model, optim = case.config.model, case.config.optim
+    assert model == replace(preset("best").model, encoder_weights="none", precision="bfloat16")
+    assert optim == preset("best").optim and optim.weight_decay > 0
+    side = ours.Side()
+    weights = side.build(case)
+    assert "params/encoder_block6_0/conv_pwl/kernel" in weights
+    first, second = side.train_losses(2)
+    assert np.isfinite([first, second]).all() and first != second
+    assert side.prepare("inference")[0] == "jit"
 
-    case = Case(width=4, batch=3, size=16, levels=2, dropout=0.0)
-    here, peer = ours.Side(), keras_peer.Side()
-    peer.build(case, here.build(case, flip=False))
-    (logits, loss), (peer_logits, peer_loss) = here.evaluate(), peer.evaluate()
-    assert logits.shape == (3, 16, 16, 1) and np.ptp(logits) > 0.1
-    np.testing.assert_allclose(peer_logits, logits, atol=1e-5)
-    assert peer_loss == pytest.approx(loss, abs=1e-5)
-    # Batch statistics, gradients and the optimizer too: a step lowers the loss by about a hundredth.
-    losses = here.train_losses(4)
-    assert losses[3] < losses[0] - 0.02
-    assert peer.train_losses(4) == pytest.approx(losses, abs=5e-4)
+
+def test_a_network_of_the_same_kind_in_smp():
+    case = BestCase(batch=2, size=64)
+    # Its encoder is ours; each level of its decoder joins the skip connection, but at full size, to repeated pixels.
+    encoder = list(convolutions(case))[:48]
+    decoder, channels = 0, 320
+    for side, skip, width in [(4, 112, 128), (8, 40, 64), (16, 24, 48), (32, 16, 32), (64, 0, 16)]:
+        decoder += 2 * 9 * side**2 * ((channels + skip) * width + width * width)
+        channels = width
+    with process_of("smp") as peer:
+        assert peer.call("build", case) == (3_831_633, sum(encoder) + decoder + 2 * 9 * 64**2 * 16)
+        losses = peer.call("train_losses", 3)
+        assert losses[2] < losses[0]
+        for kind in ("train_step", "inference"):
+            assert peer.call("prepare", kind, False)[0] == "eager"
+            assert peer.call("block", 1) > 0
+        peer.call("build", replace(case, precision="bfloat16"))
+        rough = peer.call("train_losses", 1)
+        assert rough == pytest.approx(losses[:1], abs=0.05)
+        assert rough != pytest.approx(losses[:1], abs=1e-6)
 
 
 class Fake:
@@ -41,7 +97,18 @@ class Fake:
         self.logits = logits
 
     def call(self, method, *args):
-        return {"build": {}, "evaluate": (np.full((1, 2, 2, 1), self.logits), 1.0)}[method]
+        return {
+            "build": {"params/output/bias": np.zeros(1)},
+            "evaluate": (np.full((1, 2, 2, 1), self.logits), 1.0),
+            "describe": {"accelerator": False},
+        }[method]
+
+
+class FakeAlike(Fake):
+    """One whose network has so many values and operations, and which gives no logits."""
+
+    def call(self, method, *args):
+        return {"build": (3_831_633, 240_000_000)}[method]
 
 
 def test_a_peer_that_computes_something_else_is_not_timed():
@@ -50,6 +117,48 @@ def test_a_peer_that_computes_something_else_is_not_timed():
     for wrong in (0.502, np.nan):
         with pytest.raises(RunError, match="keras does not compute our network at width 4, batch 1, 32 px"):
             network.build({"ours": Fake(0.5), "keras": Fake(wrong)}, case)
+
+
+def test_a_peer_of_the_same_kind_is_named_as_such(capsys):
+    network.build({"ours": Fake(0.5), "smp": FakeAlike(0.0)}, BestCase(2, 64))
+    said = capsys.readouterr().out
+    assert "not the same function" in said and "3,831,633 values (ours 1), 0.24 GFLOP" in said
+
+
+def test_each_network_meets_the_peers_that_have_it(monkeypatch):
+    met, begun = [], []
+
+    @contextmanager
+    def started(against):
+        begun.append(list(against))
+        yield {name: Fake(0.5) for name in ("ours", *against)}
+
+    def timed(sides, kind, case):
+        met.append((kind, case.shape, list(sides)))
+        return {name: float(i + 2) for i, name in enumerate(sides)}
+
+    monkeypatch.setattr(network, "started", started)
+    monkeypatch.setattr(network, "build", lambda sides, case: None)
+    monkeypatch.setattr(network, "timed", timed)
+    monkeypatch.setattr(network, "_report_share", lambda *_: None)
+    monkeypatch.setattr(network, "ANYWHERE", (Case(4, 1, 32), BestCase(2, 64)))
+
+    rows = network.compare(["inference", "best_inference"], ["smp", "keras"], ["float32", "bfloat16"])
+    assert met == [
+        ("inference", "width 4, batch 1, 32 px", ["ours", "keras"]),
+        ("inference", "batch 2, 64 px", ["ours", "smp"]),
+        ("inference", "width 4, batch 1, 32 px, bfloat16", ["ours", "keras"]),
+        ("inference", "batch 2, 64 px, bfloat16", ["ours", "smp"]),
+    ]
+    assert [(row.name, row.shape, row.ours_ms, row.peer_ms) for row in rows] == [
+        ("inference", "width 4, batch 1, 32 px", 2.0, 3.0),
+        ("inference", "width 4, batch 1, 32 px, bfloat16", 2.0, 3.0),
+        ("best_inference", "batch 2, 64 px", 2.0, 3.0),
+        ("best_inference", "batch 2, 64 px, bfloat16", 2.0, 3.0),
+    ]
+    (row,) = network.compare(["best_train_step"], ["torch"])
+    assert (row.name, row.peer_ms) == ("best_train_step", None)
+    assert begun == [["smp", "keras"], []]
 
 
 def test_everyone_gets_the_same_sample():
@@ -69,6 +178,19 @@ def test_operations_by_hand():
     assert list(convolutions(case)) == [288, 288, 72, 72, 72, 576, 288, 32]
     assert forward_flops(case) == 1688
     assert train_flops(case) == 3 * 1688 - 288
+
+
+def test_operations_of_the_preset_best_by_hand():
+    case = BestCase(batch=3, size=32)
+    counts = list(convolutions(case))
+    # The stem; the first block, which does not widen; the second block's widening, and the rest of it at half the side.
+    assert counts[:3] == [2 * 9 * 256 * 32, 2 * 9 * 256 * 32, 2 * 256 * 32 * 16]
+    assert counts[3:6] == [2 * 256 * 16 * 96, 2 * 9 * 64 * 96, 2 * 64 * 96 * 24]
+    # From one pixel of 320 channels to four of 128; at full size 16 channels and the image itself; 1x1 output.
+    assert counts[-16:-13] == [2 * 9 * 1 * 320 * 128, 2 * 9 * 4 * (128 + 112) * 128, 2 * 9 * 4 * 128 * 128]
+    assert counts[-4:] == [2 * 9 * 256 * 32 * 16, 2 * 9 * 1024 * 17 * 16, 2 * 9 * 1024 * 16 * 16, 2 * 1024 * 16]
+    # A stem, 2 convolutions in the first block, 3 in each of 15, 3 a level of the decoder, and the output.
+    assert len(counts) == 1 + 2 + 3 * 15 + 3 * 5 + 1
 
 
 def test_xla_counts_a_convolution_as_one_does_by_hand():
@@ -111,26 +233,33 @@ def test_the_fastest_way_is_taken_and_a_broken_one_left_out(capsys):
     assert "broken is left out: OSError: no compiler" in capsys.readouterr().err
 
 
-def test_a_missing_peer_is_named_with_the_command_that_installs_it(monkeypatch):
+@pytest.mark.parametrize(("peer", "module"), [("torch", "torch"), ("smp", "segmentation_models_pytorch")])
+def test_a_missing_peer_is_named_with_the_command_that_installs_it(peer, module, monkeypatch):
     monkeypatch.setattr(network.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"--against torch needs torch, .* `pip install -e '\.\[peers\]'`"):
-        benchmarks.main(["--against", "torch"])
+    with pytest.raises(UserError, match=rf"--against {peer} needs {module}, .* `pip install -e '\.\[peers\]'`"):
+        benchmarks.main(["--against", peer])
 
 
 def test_json_of_what_was_measured(tmp_path, monkeypatch, capsys):
     measured = [Row("train_step", "s", 3.0, 2.0), Row("inference", "s", 1.0)]
     asked = []
 
-    def compare(kinds, against):
-        asked.append((list(kinds), list(against)))
+    def compare(names, against, precisions):
+        asked.append((names, against, precisions))
         return measured
 
     monkeypatch.setattr(network, "compare", compare)
     out = tmp_path / "timings.json"
     assert benchmarks.main(["--only", "inference", "train_step", "--json", str(out)]) == 0
-    assert asked == [(["train_step", "inference"], [])]
+    assert asked == [(["train_step", "inference"], (), ("float32",))]
     assert json.loads(out.read_text()) == [row.as_json() for row in measured]
-    assert "| train_step | s     |" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "| train_step | s     |" in said and "not the same function" not in said
+    monkeypatch.setattr(network, "check_installed", lambda against: None)
+    measured[:] = [Row("best_inference", "s", 3.0, 2.0)]
+    assert benchmarks.main(["--only", "best_inference", "--against", "smp", "--precision", "float32", "bfloat16"]) == 0
+    assert asked[1:] == [(["best_inference"], ("smp",), ("float32", "bfloat16"))]
+    assert "not the same function" in capsys.readouterr().out
     with pytest.raises(UserError, match="is in no folder"):
         benchmarks.main(["--json", str(tmp_path / "absent" / "timings.json")])
 
