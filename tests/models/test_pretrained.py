@@ -34,6 +34,7 @@ def file(tmp_path_factory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_new_run_starts_from_the_file_and_a_resumed_one_does_not_need_it(file):
     tx = optax.sgd(0.1)
     started = init_state(Config(model=with_file(file)), 32, tx)

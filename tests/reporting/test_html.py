@@ -268,7 +268,7 @@ def test_the_same_input_gives_the_same_bytes(tmp_path):
 
 
 def test_pictures_are_not_kept(tmp_path):
-    rows, alive, most = make_rows(12), [], 0
+    rows, alive, most = make_rows(5), [], 0
 
     def stream():
         nonlocal most
@@ -279,8 +279,8 @@ def test_pictures_are_not_kept(tmp_path):
             gc.collect()
             most = max(most, sum(ref() is not None for ref in alive))
 
-    write(tmp_path / "r.html", 12, rows=rows, pictures=stream())
-    assert len(alive) == 12 and most <= 2
+    write(tmp_path / "r.html", 5, rows=rows, pictures=stream())
+    assert len(alive) == 5 and most <= 2
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,7 @@ def summary(path):
     return json.loads((path / "summary.json").read_text())
 
 
+@pytest.mark.slow
 def test_every_slice_is_scored_once_by_the_fold_that_left_it_out(crossvalidated, tiny_data):
     arrays, of_folds = open_arrays(tiny_data), [load_split(f / "split.json") for f in run_folders(crossvalidated)]
     assert len(of_folds) == 3
@@ -65,6 +66,7 @@ def test_every_slice_is_scored_once_by_the_fold_that_left_it_out(crossvalidated,
         assert (out / name).stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_a_fold_is_what_training_it_alone_gives(crossvalidated, tiny_data, tmp_path):
     alone = tmp_path / "alone"
     assert train.main(options(alone, tiny_data, "--split.kind", "folds", "--split.folds", 3, "--split.fold", 2)) == 0
@@ -73,6 +75,7 @@ def test_a_fold_is_what_training_it_alone_gives(crossvalidated, tiny_data, tmp_p
     assert helpers.untimed_records(fold) == helpers.untimed_records(alone)
 
 
+@pytest.mark.slow
 def test_a_finished_one_is_only_scored_again(crossvalidated, capsys):
     before = {p: p.read_bytes() for p in crossvalidated.rglob("*.json*")}
     assert crossval.main(["--workdir", str(crossvalidated)]) == 0
@@ -80,6 +83,7 @@ def test_a_finished_one_is_only_scored_again(crossvalidated, capsys):
     assert "oof:" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_stopped_one_goes_on(crossvalidated, tiny_data, tmp_path, monkeypatch, capsys):
     plain, workdir = Interrupts.stopping, tmp_path / "cv"
 
@@ -103,6 +107,7 @@ def test_a_stopped_one_goes_on(crossvalidated, tiny_data, tmp_path, monkeypatch,
     assert summary(workdir / "eval" / "oof") == summary(crossvalidated / "eval" / "oof")
 
 
+@pytest.mark.slow
 def test_it_stands_for_the_average_of_its_folds(crossvalidated, raw_phantom, tmp_path):
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 255, (32, 32)).astype(np.uint8) for _ in range(2)]
@@ -110,6 +115,7 @@ def test_it_stands_for_the_average_of_its_folds(crossvalidated, raw_phantom, tmp
     np.testing.assert_allclose(next(load(crossvalidated).stream(images[:1])).probs, np.mean(each, axis=0), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_its_average_is_not_scored_on_what_it_was_trained_on(crossvalidated, tmp_path):
     argv = ["--workdir", str(crossvalidated), "--output", str(tmp_path / "out")]
     with pytest.raises(UserError, match=r"have different slices in split test: .*own scores are in its eval/oof"):
@@ -120,6 +126,7 @@ def test_its_average_is_not_scored_on_what_it_was_trained_on(crossvalidated, tmp
         eval_door.main(argv[:2])
 
 
+@pytest.mark.slow
 def test_another_number_of_folds_or_another_run_is_refused(crossvalidated, tiny_data, trained):
     with pytest.raises(UserError, match="holds a cross-validation of 3 folds, not 4"):
         crossval.main(options(crossvalidated, tiny_data, "--folds", 4))
@@ -129,6 +136,7 @@ def test_another_number_of_folds_or_another_run_is_refused(crossvalidated, tiny_
         crossval.main(options(trained, tiny_data))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["{", "{}", '{"folds": "3"}', "[]"])
 def test_a_damaged_record_is_named(crossvalidated, tiny_data, tmp_path, text):
     shutil.copytree(crossvalidated, tmp_path / "cv")

@@ -189,6 +189,7 @@ def test_the_digest_of_an_encoders_weights_is_kept_and_without_any_there_is_no_f
 # Whom the weights have seen
 
 
+@pytest.mark.slow
 def test_slices_of_patients_that_the_weights_were_trained_on_are_counted(
     source, tiny_data, tmp_path, monkeypatch, capsys
 ):

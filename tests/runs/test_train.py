@@ -121,6 +121,7 @@ def test_sigterm_from_outside_saves_and_exits_75(tiny_data, tmp_path):
     assert step >= read_records(Workdir(tmp_path / "run"))[1]["step"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_interrupted_within_an_epoch_and_resumed_equals_the_clean_run(
     clean, tiny_data, tmp_path, monkeypatch, capsys, number
@@ -145,6 +146,7 @@ def test_interrupted_within_an_epoch_and_resumed_equals_the_clean_run(
     assert_same_run(workdir, clean)
 
 
+@pytest.mark.slow
 def test_a_moving_average_goes_on_to_the_bit(tiny_data, tmp_path, monkeypatch):
     more = ["--optim.ema-decay", 0.9, "--optim.weight-decay", 0.1, "--optim.freeze-encoder-epochs", 1.5]
     whole, stopped = (options(tmp_path / name, tiny_data, *more, epochs=2) for name in ("whole", "stopped"))
@@ -246,6 +248,7 @@ sys.exit(train.main(sys.argv[1:]))
             assert one[side]["loss"] == pytest.approx(other[side]["loss"], rel=2e-3)
 
 
+@pytest.mark.slow
 def test_early_stopping(tiny_data, tmp_path, capsys):
     """With a learning rate of nothing the first epoch stays the best."""
     nothing = ["--optim.learning-rate", "1e-30", "--optim.final-learning-rate", "1e-30"]
