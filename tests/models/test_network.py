@@ -187,9 +187,8 @@ def test_rematerialisation_changes_nothing(norm):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), same, grads)
 
 
-@pytest.mark.parametrize(
-    ("norm", "gradients_within"), [pytest.param("pool", 0.05, marks=pytest.mark.slow), ("conv", 0.15)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("norm", "gradients_within"), [("pool", 0.05), ("conv", 0.15)])
 def test_bfloat16_is_float32_within_its_precision(norm, gradients_within):
     """bfloat16 has 8 bits: 0.4 % a value. Parameters, statistics and logits stay float32.
 
