@@ -144,6 +144,9 @@ def _score_runs(options: Options, workdirs: tuple[Path, ...]) -> int:
         initial=started_from(((run, rows) for run in runs), arrays),
     )
     print(summary_table(summary))
+    straddling = max(run.split.patients_straddling for run in runs)
+    if straddling and split in ("val", "test"):
+        print(f"{straddling} patients have slices both in training and among these: the scores are too good.")
     if predictor.threshold_note:
         print(f"The threshold: {predictor.threshold_note}.")
     _report(out)

@@ -335,8 +335,9 @@ def test_configurations_of_a_cross_validation():
         fold_configs(Config(split=SplitConfig(kind="official")), 4)
     with pytest.raises(UserError, match=r"--split\.folds is 2; it must be 3 to 100"):
         fold_configs(config, 2)
-    with pytest.raises(UserError, match=r"--split\.kind slice has no folds"):
-        fold_configs(Config(split=SplitConfig(kind="slice")), 5)
+    for kind in ("slice", "whole"):
+        with pytest.raises(UserError, match=rf"--split\.kind {kind} has no folds"):
+            fold_configs(Config(split=SplitConfig(kind=kind)), 5)
 
 
 def test_stored_value_out_of_range_is_named():

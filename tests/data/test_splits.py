@@ -227,6 +227,17 @@ def test_patients_on_both_sides_are_counted():
         assert make_split(arrays, SplitConfig(kind="slice", seed=seed)).patients_straddling == 2
 
 
+# whole
+
+
+def test_every_slice_is_for_training_and_a_tenth_stands_for_the_other_sides():
+    arrays = held([f"p{i // 2}" for i in range(24)], [1, 2, 3] * 8)
+    split = make_split(arrays, SplitConfig(kind="whole"))
+    assert split.train == arrays.slices.tolist()
+    assert split.val == split.test == [10, 20, 30]
+    assert split.patients_straddling == 3
+
+
 # all kinds
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, jaccard_score
 
-from unet_jax import eval as eval_door
+from unet_jax import eval as eval_command
 from unet_jax import export
 from unet_jax.config import UserError
 from unet_jax.data.converted.arrays import open_arrays
@@ -20,7 +20,7 @@ from unet_jax.scoring.components import CHOICES, Postprocess, postprocess
 
 
 def evaluate(workdir, *more):
-    return eval_door.main(["--workdir", str(workdir), *(str(m) for m in more)])
+    return eval_command.main(["--workdir", str(workdir), *(str(m) for m in more)])
 
 
 def read_json(path):
@@ -112,6 +112,16 @@ def test_another_checkpoint_leaves_the_stored_threshold(trained, tmp_path):
     assert read_json(workdir / "threshold.json")["checkpoint_step"] == other
 
 
+def test_scores_of_patients_who_were_trained_on_are_called_too_good(trained, tmp_path, capsys):
+    shutil.copytree(trained, tmp_path / "run")
+    split = json.loads((trained / "split.json").read_text())
+    said = "3 patients have slices both in training and among these: the scores are too good."
+    for straddling in (0, 3):
+        (tmp_path / "run" / "split.json").write_text(json.dumps(split | {"patients_straddling": straddling}))
+        assert evaluate(tmp_path / "run", "--split", "val") == 0
+        assert (said in capsys.readouterr().out) == bool(straddling)
+
+
 def test_another_dataset_only_as_a_whole_and_of_the_same_size(trained, raw_phantom, tmp_path):
     build(raw_phantom, tmp_path / "any", size=32, mask_rule="any")
     build(raw_phantom, tmp_path / "d16", size=16, mask_rule="area")
@@ -177,8 +187,8 @@ def test_several_runs_are_averaged_into_a_folder_of_their_own(trained, tmp_path)
     before = {p: p.read_bytes() for p in trained.rglob("*") if p.is_file()}
     argv = ["--workdir", str(trained), str(tmp_path / "second"), "--split", "val"]
     with pytest.raises(UserError, match="--output is needed for 2 runs averaged"):
-        eval_door.main(argv)
-    assert eval_door.main([*argv, "--output", str(tmp_path / "out"), "--tta"]) == 0
+        eval_command.main(argv)
+    assert eval_command.main([*argv, "--output", str(tmp_path / "out"), "--tta"]) == 0
     got = read_json(tmp_path / "out" / "summary.json")
     # Twice the same network is that network.
     evaluate(trained, "--split", "val", "--tta", "--output", tmp_path / "one")
@@ -188,7 +198,7 @@ def test_several_runs_are_averaged_into_a_folder_of_their_own(trained, tmp_path)
     for name in ("slices.csv", "patients.csv", "gallery.png", "report.html"):
         assert (tmp_path / "out" / name).stat().st_size > 0
     with pytest.raises(UserError, match="--workdir names no folder"):
-        eval_door.main(["--workdir", "--split", "val"])
+        eval_command.main(["--workdir", "--split", "val"])
 
 
 def test_runs_of_different_splits_are_not_averaged(trained, tmp_path):
@@ -198,8 +208,8 @@ def test_runs_of_different_splits_are_not_averaged(trained, tmp_path):
     (other / "split.json").write_text(json.dumps(split))
     argv = ["--workdir", str(trained), str(other), "--output", str(tmp_path / "out")]
     with pytest.raises(UserError, match="have different slices in split test: what one of them is scored on"):
-        eval_door.main(argv)
-    assert eval_door.main([*argv, "--split", "all"]) == 0
+        eval_command.main(argv)
+    assert eval_command.main([*argv, "--split", "all"]) == 0
 
 
 def test_what_the_report_and_the_table_say(trained, capsys):
@@ -229,7 +239,7 @@ def test_a_model_scores_as_its_run_and_tells_first_what_it_was_trained_on(traine
     evaluate(trained, "--split", "all", "--output", tmp_path / "run", "--postprocess")
     capsys.readouterr()
     argv = ["--model", str(model), "--data", str(tiny_data), "--postprocess", "--output"]
-    assert eval_door.main([*argv, str(tmp_path / "model")]) == 0
+    assert eval_command.main([*argv, str(tmp_path / "model")]) == 0
     known = len(split.train)
     line = (
         f"{known} of these {n} slices (the same file: {known}; the same number, tumour type and patient: {known}; "
@@ -251,11 +261,11 @@ def test_what_a_model_cannot_be_scored_on(trained, model, tiny_data, raw_phantom
     for option, value in (("--data", None), ("--output", None), ("--split", "test")):
         argv = [text for pair in (given | {option: value}).items() if pair[1] for text in pair]
         with pytest.raises(UserError, match="--model needs --data and --output, and scores all slices"):
-            eval_door.main(argv)
+            eval_command.main(argv)
     build(raw_phantom, tmp_path / "d16", size=16, mask_rule="area")
     with pytest.raises(UserError, match="converted at 16x16, the network was trained at 32x32"):
-        eval_door.main([text for pair in (given | {"--data": str(tmp_path / "d16")}).items() for text in pair])
+        eval_command.main([text for pair in (given | {"--data": str(tmp_path / "d16")}).items() for text in pair])
     with pytest.raises(UserError, match="neither --workdir nor --model was given"):
-        eval_door.main([])
+        eval_command.main([])
     with pytest.raises(UserError, match=r"--workdir .* and --model .* were both given"):
         evaluate(trained, "--model", model)
