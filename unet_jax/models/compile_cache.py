@@ -28,6 +28,9 @@ def enable() -> None:
     0.10.2: two of eight flipped bits went unnoticed). zlib has one. Where the folder cannot be used, a line on standard
     error says so and everything is compiled.
     """
+    # What cannot be read or written is compiled, so there is nothing that a person would have to do. Programs that call
+    # oneDNN (`models.compiler`) cannot be written.
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache entry", UserWarning)
     given = jax.config.values
     if given["jax_compilation_cache_dir"] is not None or not given["jax_enable_compilation_cache"]:
         return
@@ -44,8 +47,6 @@ def enable() -> None:
             file=sys.stderr,
         )
         return
-    # What cannot be read or written is compiled, so there is nothing that a person would have to do.
-    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache entry", UserWarning)
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_compilation_cache_max_size", LIMIT)
     # Also the many small programs of a few milliseconds: together they take as long as a large one.

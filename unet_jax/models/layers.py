@@ -1,5 +1,6 @@
 """Layers of the U-Net: exact, and written for speed on CPU and GPU."""
 
+import itertools
 from dataclasses import dataclass
 
 import jax
@@ -9,6 +10,8 @@ from flax import linen as nn
 from jaxtyping import Array, Float, UInt32
 
 from unet_jax.config import ModelConfig
+from unet_jax.models.batch_norm import BatchNorm
+from unet_jax.models.convolution import add_bias, convolve
 
 
 class Conv(nn.Module):
@@ -26,12 +29,11 @@ class Conv(nn.Module):
     def __call__(self, *parts: Float[Array, "b h w _"]) -> Float[Array, "b h w o"]:
         channels = sum(x.shape[-1] for x in parts)
         kernel = self.param("kernel", nn.initializers.he_normal(), (3, 3, channels, self.features))
-        y, first = _bias(self), 0
-        for x in parts:
-            last = first + x.shape[-1]
-            y = y + convolve(x, kernel[:, :, first:last], self.dtype, (1, 1), (1, 1))
-            first = last
-        return y
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
+        ends = list(itertools.accumulate(x.shape[-1] for x in parts))
+        shares = (kernel[:, :, end - x.shape[-1] : end] for x, end in zip(parts, ends, strict=True))
+        y, *more = (convolve(x, share, self.dtype, ((1, 1), (1, 1))) for x, share in zip(parts, shares, strict=True))
+        return add_bias(sum(more, y), bias)
 
 
 class ConvTranspose(nn.Module):
@@ -54,10 +56,11 @@ class ConvTranspose(nn.Module):
         # Along an axis, even outputs are x[n-1] k[0] + x[n] k[2], odd ones x[n] k[1].
         odd_columns = jnp.pad(kernel[:, 1:2], ((0, 0), (1, 0), (0, 0), (0, 0)))
         taps = jnp.stack([kernel[:, 0::2], odd_columns], axis=3).reshape(3, 2, i, 2 * self.features)
-        even = convolve(x, taps[0::2], self.dtype, (1, 0), (1, 0))
-        odd = convolve(x, taps[1:2], self.dtype, (0, 0), (1, 0))
+        even = convolve(x, taps[0::2], self.dtype, ((1, 0), (1, 0)))
+        odd = convolve(x, taps[1:2], self.dtype, ((0, 0), (1, 0)))
         rows = [y.reshape(b, h, 2 * w, self.features) for y in (even, odd)]
-        return jnp.stack(rows, axis=2).reshape(b, 2 * h, 2 * w, self.features) + _bias(self)
+        y = jnp.stack(rows, axis=2).reshape(b, 2 * h, 2 * w, self.features)
+        return add_bias(y, self.param("bias", nn.initializers.zeros_init(), (self.features,)))
 
 
 class ConvBlock(nn.Module):
@@ -128,7 +131,7 @@ class Layers:
         """Make a transposed convolution that doubles both sides."""
         return ConvTranspose(features, self.dtype, name=name)
 
-    def norm(self, name: str) -> nn.BatchNorm:
+    def norm(self, name: str) -> BatchNorm:
         """Make a batch normalisation."""
         return batch_norm(self.config.norm_momentum, self.dtype, name, train=self.train)
 
@@ -164,24 +167,6 @@ def max_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
     return x.reshape(b, h // 2, 2, w // 2, 2, c).max(axis=(2, 4))
 
 
-def batch_norm(momentum: float, dtype: jnp.dtype, name: str, *, train: bool) -> nn.BatchNorm:
+def batch_norm(momentum: float, dtype: jnp.dtype, name: str, *, train: bool) -> BatchNorm:
     """Batch normalisation with Keras' epsilon; statistics are computed and kept in float32."""
-    return nn.BatchNorm(not train, momentum=momentum, epsilon=1e-3, dtype=dtype, name=name)
-
-
-def convolve(
-    x: Float[Array, "b h w i"],
-    kernel: Float[Array, "kh kw i o"],
-    dtype: jnp.dtype,
-    pad_h: tuple[int, int],
-    pad_w: tuple[int, int],
-) -> Float[Array, "b h2 w2 o"]:
-    """Convolution with stride 1, computed in `dtype`; zeros pad above and below, left and right."""
-    return jax.lax.conv_general_dilated(
-        x.astype(dtype), kernel.astype(dtype), (1, 1), (pad_h, pad_w), dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
-
-
-def _bias(layer: Conv | ConvTranspose) -> Float[Array, "1 1 1 o"]:
-    bias = layer.param("bias", nn.initializers.zeros_init(), (layer.features,))
-    return bias.astype(layer.dtype).reshape(1, 1, 1, -1)
+    return BatchNorm(momentum, dtype, train, name=name)

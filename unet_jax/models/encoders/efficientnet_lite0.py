@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from unet_jax.models.convolution import convolve
 from unet_jax.models.depthwise import depthwise, same_padding
 from unet_jax.models.layers import Layers, batch_norm
 
@@ -114,8 +115,20 @@ class Block(nn.Module):
         y = next(norms)(self._pointwise("conv_pwl" if widens else "conv_pw", self.stage.features)(y))
         return x + y if self.stride == 1 and i == self.stage.features else y
 
-    def _pointwise(self, name: str, features: int) -> nn.Conv:
-        return nn.Conv(features, (1, 1), use_bias=False, dtype=self.dtype, kernel_init=FAN_OUT, name=name)
+    def _pointwise(self, name: str, features: int) -> "Pointwise":
+        return Pointwise(features, self.dtype, name=name)
+
+
+class Pointwise(nn.Module):
+    """1x1 convolution."""
+
+    features: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w i"]) -> Float[Array, "b h w o"]:
+        kernel = self.param("kernel", FAN_OUT, (1, 1, x.shape[-1], self.features))
+        return convolve(x, kernel, self.dtype, ((0, 0), (0, 0)))
 
 
 class Depthwise(nn.Module):
