@@ -46,6 +46,7 @@ def trained(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     small = {
         "model.width": 8,
         "model.levels": 2,
+        "model.precision": "float32",  # on any machine
         "loader.batch-size": 4,
         "optim.epochs": 30,
         "model.norm": "conv",

@@ -130,7 +130,7 @@ def test_preset_original_is_the_notebooks_recipe():
         "model.norm": "pool",
         "model.norm-momentum": 0.8,
         "model.dropout": 0.1,
-        "model.precision": "float32",
+        "model.precision": "auto",
         "model.remat": False,
         "model.encoder": "plain",
         "model.encoder-weights": "none",

@@ -15,8 +15,9 @@ from unet_jax.training.checkpoints.store import Checkpoints
 
 
 def options(workdir: Path, data: Path, *more: object, epochs: int, pipeline: str = "device") -> list[str]:
-    """Options of `train` for the smallest network."""
-    small = ["--model.width", "2", "--model.levels", "2", "--loader.batch-size", "4", "--loader.pipeline", pipeline]
+    """Options of `train` for the smallest network, computed in float32 on any machine."""
+    model = ["--model.width", "2", "--model.levels", "2", "--model.precision", "float32"]
+    small = [*model, "--loader.batch-size", "4", "--loader.pipeline", pipeline]
     return ["--workdir", str(workdir), "--data", str(data), *small, "--optim.epochs", str(epochs), *map(str, more)]
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.helpers.runs import assert_same_run, final_variables, options, wait_for
 from unet_jax import train
-from unet_jax.config import DistributedConfig, RunError
+from unet_jax.config import DistributedConfig, RunError, read_config
 from unet_jax.runs.records import read_records
 from unet_jax.runs.workdir import Workdir
 from unet_jax.training import processes
@@ -25,13 +25,16 @@ def free_port() -> int:
         return s.getsockname()[1]
 
 
+MODULE = ("-m", "unet_jax.train")
+
+
 @contextmanager
-def two_processes(argv):
-    """The command as two processes that train together; none is left behind."""
+def two_processes(argv, codes=(MODULE, MODULE)):
+    """The command as two processes that train together; none is left behind. `codes` are Python's options."""
     port, started = free_port(), []
     for i in range(2):
         of_this = ["--distributed.coordinator", f"127.0.0.1:{port}", "--distributed.num-processes", "2"]
-        command = [sys.executable, "-m", "unet_jax.train", *argv, *of_this, "--distributed.process-id", str(i)]
+        command = [sys.executable, *codes[i], *argv, *of_this, "--distributed.process-id", str(i)]
         started.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
     try:
         yield started
@@ -89,6 +92,27 @@ def test_two_processes_stopped_and_resumed_end_as_two_that_were_not(tiny_data, t
             assert (first.returncode, second.wait(timeout=120)) == (0, 0), said
     assert_same_run(tmp_path / "stopped", tmp_path / "clean")
     assert len(read_records(Workdir(tmp_path / "clean"))) == epochs
+
+
+@pytest.mark.slow
+def test_the_first_of_two_processors_decides_about_the_precision(tiny_data, tmp_path):
+    """One of them multiplies bfloat16."""
+    code = (
+        "import sys\n"
+        "from unet_jax.models import compiler\n"
+        "compiler.has_bfloat16 = lambda: {there}\n"
+        "from unet_jax import train\n"
+        "sys.exit(train.main())"
+    )
+    for asked, there in (("auto", True), ("bfloat16", False)):
+        codes, workdir = [("-c", code.format(there=here)) for here in (there, not there)], Workdir(tmp_path / asked)
+        with two_processes(options(workdir.path, tiny_data, "--model.precision", asked, epochs=1), codes) as started:
+            said = started[0].communicate(timeout=240)[0]
+            assert (started[0].returncode, started[1].wait(timeout=120)) == (0, 0), said
+        expected = "bfloat16" if there else "float32"
+        assert f"Computing in {expected}" in said
+        assert [record["precision"] for record in read_records(workdir)] == [expected]
+        assert read_config(workdir.config).model.precision == "bfloat16"
 
 
 def test_processes_that_do_not_come_are_named(monkeypatch):

@@ -17,6 +17,7 @@ from unet_jax.config.schema import (
     ModelConfig,
     OptimConfig,
     PhantomConfig,
+    Precision,
     PreprocessConfig,
     PresetName,
     SplitConfig,

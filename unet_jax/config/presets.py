@@ -23,7 +23,7 @@ def preset(name: PresetName, data: str | None = None) -> Config:
         return Config(
             preset="demo",
             data=data,
-            model=ModelConfig(width=16, norm="conv"),
+            model=ModelConfig(width=16, norm="conv", precision="auto"),
             optim=OptimConfig(epochs=14, learning_rate=5e-3, final_learning_rate=3e-4),
             loader=LoaderConfig(batch_size=8),
         )
@@ -38,6 +38,7 @@ def preset(name: PresetName, data: str | None = None) -> Config:
                 levels=5,
                 norm="conv",
                 norm_momentum=0.9,
+                precision="auto",
             ),
             augment=AugmentConfig(
                 vertical_flip=True,
@@ -74,7 +75,7 @@ def preset(name: PresetName, data: str | None = None) -> Config:
             ),
             loader=LoaderConfig(batch_size=16),
         )
-    return Config(preset="original", data=data)
+    return Config(preset="original", data=data, model=ModelConfig(precision="auto"))
 
 
 def fold_configs(config: Config, folds: int) -> list[Config]:

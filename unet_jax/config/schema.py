@@ -22,6 +22,7 @@ MaskRule = Literal["area", "any"]
 PresetName = Literal["demo", "original", "best"]
 SplitKind = Literal["patient", "folds", "official", "slice", "whole"]
 SplitName = Literal["val", "test", "train", "all"]
+Precision = Literal["auto", "float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,10 @@ class ModelConfig(Checked):
     """Momentum of the running mean and variance."""
     dropout: float = 0.1
     """Fraction of values dropped after each pooling and each concatenation."""
-    precision: Literal["float32", "bfloat16"] = added("float32", since="0.1.0")
-    """Type that convolutions are computed in. Parameters, statistics, loss and optimizer are float32 in both cases."""
+    precision: Precision = added("float32", since="0.1.0")
+    """Type that convolutions are computed in; parameters, statistics, loss and optimizer are float32. auto, the default
+    of a new run: bfloat16 on a CPU that multiplies it, else float32. May be given anew when a run is resumed; auto then
+    is what it has."""
     remat: bool = added(False, since="0.1.0")
     """Compute activations again for the gradient instead of keeping them: less memory, more time."""
     encoder: Literal["plain", "efficientnet_lite0"] = added("plain", since="0.2.0")

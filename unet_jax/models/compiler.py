@@ -1,11 +1,13 @@
-"""What the compiler is told, and what the processor can do: the library of convolutions, bfloat16."""
+"""Options for the compiler, and abilities of the processor: the library of convolutions, bfloat16."""
 
 import functools
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+
+from unet_jax.config import Precision
 
 EIGEN_CONVOLUTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"}
 """Leaves matrix products alone to YNNPACK. From 16 to 64 channels its convolutions take up to 1.8 times as long as
@@ -57,6 +59,30 @@ def has_bfloat16() -> bool:
         return False
     flags = _FLAGS.read_text().split()
     return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def library(*, onednn: bool = True) -> str:
+    """Name what computes convolutions: oneDNN, Eigen, or a backend other than a CPU, such as gpu.
+
+    Args:
+        onednn: use oneDNN where it is there.
+    """
+    if jax.default_backend() != "cpu":
+        return jax.default_backend()
+    return "oneDNN" if onednn and has_onednn() else "Eigen"
+
+
+def computed_precision(asked: Precision, *, onednn: bool = True) -> Literal["float32", "bfloat16"]:
+    """Choose the precision to compute in here: bfloat16 unless float32 is asked for, on a CPU where that is faster.
+
+    On another backend it is bfloat16 where that is asked for by name.
+
+    Args:
+        asked: that of a configuration.
+        onednn: use oneDNN where it is there.
+    """
+    fast = onednn and has_bfloat16() if jax.default_backend() == "cpu" else asked == "bfloat16"
+    return "bfloat16" if fast and asked != "float32" else "float32"
 
 
 @functools.cache

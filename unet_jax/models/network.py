@@ -1,5 +1,6 @@
 """The segmentation network: an encoder, a decoder and a head, joined."""
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -63,7 +64,7 @@ def check_size(h: int, w: int, config: ModelConfig) -> None:
 
 def abstract_variables(model: ModelConfig) -> Variables:
     """Give shapes and dtypes of the network's variables, without computing them."""
-    net = UNet(model)
+    net = UNet(replace(model, precision="float32"))  # variables are, whatever is computed in
     x = jax.ShapeDtypeStruct((1, model.stride, model.stride, 1), jnp.float32)
     shapes = jax.eval_shape(lambda k, x: net.init(k, x, train=False), jax.random.key(0), x)
     return {"params": shapes["params"], "batch_stats": shapes.get("batch_stats", {})}

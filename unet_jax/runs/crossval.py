@@ -17,7 +17,7 @@ from unet_jax.runs.evaluate import Part, ensure_choices, score, write_evaluation
 from unet_jax.runs.initial import started_from
 from unet_jax.runs.interrupts import Interrupts
 from unet_jax.runs.networks import open_run
-from unet_jax.runs.opening import Say, check_config, check_digest, open_data, store_absolute
+from unet_jax.runs.opening import Say, check_config, check_digest, choose_precision, open_data, store_absolute
 from unet_jax.runs.predicted import predict_rows
 from unet_jax.runs.train import train
 from unet_jax.runs.workdir import CROSSVAL, Workdir, fold_folder, run_folders
@@ -53,7 +53,8 @@ def cross_validate(
     stored = _open_folder(path, len(configs))
     # What has to be made first, the phantom or a dataset of TFDS, is made once for all folds.
     arrays = open_data(Workdir(path), configs[0], say)
-    configs = [store_absolute(replace(config, data=str(arrays.path))) for config in configs]
+    first = Workdir(fold_folder(path, 1))  # decides about the precision of all
+    configs = [choose_precision(first, store_absolute(replace(config, data=str(arrays.path)))) for config in configs]
     splits = draw_once(path, stored, configs, arrays)
     for fold, (config, split) in enumerate(zip(configs, splits, strict=True), 1):
         say(f"Fold {fold} of {len(configs)}:")

@@ -95,6 +95,7 @@ class Journal:
             "step": step,
             "learning_rate": float(jax.device_get(self._trainer.schedule(step - 1))),
             "seconds": round(self._seconds, 3),
+            "precision": self._trainer.config.model.precision,
             "train": _scores(float(sums.loss) / int(sums.steps), sums.counts),
             "val": _scores(val_loss, val_counts),
         }

@@ -8,13 +8,24 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from unet_jax.config import DEMO_CONVERT, Config, ConvertConfig, PhantomConfig, UserError, flatten, read_config, to_json
+from unet_jax.config import (
+    DEMO_CONVERT,
+    Config,
+    ConvertConfig,
+    PhantomConfig,
+    Precision,
+    UserError,
+    flatten,
+    read_config,
+    to_json,
+)
 from unet_jax.data.converted.arrays import Arrays, open_arrays
 from unet_jax.data.converted.build import build
 from unet_jax.data.phantom import write_phantom
 from unet_jax.data.splits import Split, load_split, make_split
 from unet_jax.data.tfds.source import PREFIX as TFDS
 from unet_jax.data.tfds.source import build_from_tfds
+from unet_jax.models.compiler import computed_precision
 from unet_jax.models.pretrained import HUB
 from unet_jax.runs.model_folder import is_shipped
 from unet_jax.runs.workdir import Workdir
@@ -22,8 +33,9 @@ from unet_jax.shared.files import write_text
 
 Say = Callable[[str], None]
 
-MAY_CHANGE = ("data", "loader.pipeline")
-"""Options that may change when a run is resumed: data are compared by digest, pipelines give the same batches."""
+MAY_CHANGE = ("data", "loader.pipeline", "model.precision")
+"""Options that may change when a run is resumed: data are compared by digest, pipelines give the same batches, and each
+line of metrics.jsonl has its precision."""
 
 
 def lock(workdir: Workdir) -> AbstractContextManager[object]:
@@ -58,6 +70,23 @@ def check_config(workdir: Workdir, config: Config) -> None:
             named = ", ".join(f"--{n} {given[n]} (it has {stored[n]})" for n in differ)
             raise UserError(f"{workdir.path} holds a run of another configuration: {named}. Use another --workdir.")
     workdir.path.mkdir(parents=True, exist_ok=True)
+
+
+def choose_precision(workdir: Workdir, config: Config) -> Config:
+    """Put in the place of the precision `auto` that of the run in the workdir; of a new run the one for this machine.
+
+    Of several processes the first one, whose configuration the others find, so chooses for all.
+    """
+    asked = config.model.precision
+    if asked == "auto" and workdir.config.exists():
+        asked = read_config(workdir.config).model.precision
+    if asked == "auto":
+        asked = computed_precision(asked)
+    return with_precision(config, asked)
+
+
+def with_precision(config: Config, precision: Precision) -> Config:
+    return replace(config, model=replace(config.model, precision=precision))
 
 
 def open_data(workdir: Workdir, config: Config, say: Say) -> Arrays:

@@ -9,6 +9,7 @@ from unet_jax.data.converted.arrays import Arrays
 from unet_jax.data.splits import Split, make_split
 from unet_jax.inference.network import DEFAULT_THRESHOLD
 from unet_jax.inference.predictor import Predictor
+from unet_jax.models.compiler import computed_precision
 from unet_jax.models.network import check_size
 from unet_jax.models.pretrained import check_pretrained
 from unet_jax.reporting.figures import history_png
@@ -18,12 +19,21 @@ from unet_jax.runs.initial import initial_arrays, open_source, store_initial
 from unet_jax.runs.interrupts import Interrupts
 from unet_jax.runs.journal import Journal, NotFiniteError, check_finite
 from unet_jax.runs.networks import open_run
-from unet_jax.runs.opening import Say, check_config, lock, open_data, open_split, store_absolute
+from unet_jax.runs.opening import (
+    Say,
+    check_config,
+    choose_precision,
+    lock,
+    open_data,
+    open_split,
+    store_absolute,
+    with_precision,
+)
 from unet_jax.runs.predicted import predict_rows
 from unet_jax.runs.records import Record, best_record, cut_records, is_over
 from unet_jax.runs.workdir import Workdir
 from unet_jax.training.checkpoints.store import Checkpoints
-from unet_jax.training.processes import first_alone, is_first
+from unet_jax.training.processes import first_alone, is_first, of_first
 from unet_jax.training.state import TrainState
 from unet_jax.training.steps import Trainer
 
@@ -66,6 +76,7 @@ def train(
     say = say if first else lambda line: None
     with contextlib.ExitStack() as held:
         with first_alone("workdir"):
+            config = choose_precision(workdir, config)
             check_config(workdir, config)
             if first:
                 held.enter_context(lock(workdir))
@@ -116,12 +127,18 @@ def fit(
         resumed = checkpoints.latest() is not None
         train_rows, val_rows = split.rows(arrays, "train"), split.rows(arrays, "val")
         initial = None if resumed else initial_arrays(workdir, config)
+        asked = config.model.precision
+        # Of several processes all compute the same program.
+        precision = "bfloat16" if of_first(computed_precision(asked) == "bfloat16") else "float32"
+        config = with_precision(config, precision)
         trainer = Trainer(config, arrays, train_rows, val_rows, resumed=resumed, initial=initial)
         for note in trainer.notes:
             say(note)
         state, records = _resume(workdir, trainer, checkpoints)
         if is_over(records, config.optim):
             return records, True
+        slower = "" if precision == asked else f", since {asked} would be no faster on this processor"
+        say(f"Computing in {precision}{slower}.")
         step = int(state.step)
         if step:
             say(f"Resuming {workdir.path} at step {step}, epoch {step // trainer.steps_per_epoch + 1}.")

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
 
 from unet_jax.config import DistributedConfig, RunError
@@ -63,6 +64,11 @@ def is_distributed() -> bool:
 def is_first() -> bool:
     """Tell whether this process is the one that writes."""
     return jax.process_index() == 0
+
+
+def of_first(value: bool) -> bool:
+    """Give all processes what the first one has."""
+    return bool(multihost_utils.broadcast_one_to_all(np.array(value))) if is_distributed() else value
 
 
 def barrier(name: str) -> None:
