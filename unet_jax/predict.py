@@ -68,9 +68,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     read.check_packages(images)
 
     # Imports jax, which takes a second that a mistyped path need not cost.
-    from unet_jax.inference.folder import predict_images
+    from unet_jax.inference.folder import MANY, predict_images
     from unet_jax.inference.output import Output, check_output, folder_of
-    from unet_jax.inference.table import Table
+    from unet_jax.inference.table import Table, library_before
     from unet_jax.models import compile_cache
     from unet_jax.runs.networks import load
     from unet_jax.shared.progress import progress
@@ -79,6 +79,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     output = Output(options.output, options.probabilities, options.overlays, options.uncertainty, part)
     reading = Reading(axis=options.axis, upright=options.upright, spacing=options.spacing)
     check_output(options.input, images, output)
+    # An earlier prediction that goes on keeps its library.
+    before = library_before(output) if options.skip_existing else None
+    onednn = len(images) >= MANY if before is None else before == "oneDNN"
     images = output.share(images)
     compile_cache.enable()
     predictor = load(
@@ -90,10 +93,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         postprocess=options.postprocess,
         uncertainty=options.uncertainty,
         dropout_samples=options.dropout_samples,
+        onednn=onednn,
     )
     root = folder_of(options.input)
     made = {"input": str(root.resolve())} | predictor.describe() | vars(reading)
     table = Table(output, made, keep=options.skip_existing)
+    if table.note:
+        print(f"note: {table.note}", file=sys.stderr)
     with read.silent_readers(), table:
         slices = sum(read.count_slices(root / image, reading) for image in images if not table.kept(image))
         try:

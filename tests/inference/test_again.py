@@ -144,6 +144,23 @@ class TestSkipExisting:
         with pytest.raises(UserError, match="with dropout_samples 8 instead of 9"):
             done.run("--skip-existing", "--uncertainty", "--dropout-samples", "9")
 
+    def test_the_library_stays_and_another_one_is_refused(self, six, predicted, fake, monkeypatch):
+        """As on a machine that lacks it."""
+        monkeypatch.setattr("unet_jax.inference.folder.MANY", 6)
+        described = {"networks": [7], "threshold": 0.5, "library": "oneDNN", "precision": "bfloat16"}
+        monkeypatch.setattr(fake, "describe", lambda self: described)
+        assert six.run() == 0 and fake.given["onednn"]
+        six.put("7.png", six.bright(7))
+        assert six.run("--skip-existing", source=six.source / "7.png") == 0 and fake.given["onednn"]
+        before = contents(six.out)
+        other = described | {"library": "Eigen", "precision": "float32"}
+        monkeypatch.setattr(fake, "describe", lambda self: other)
+        named = r"with library oneDNN instead of Eigen and precision bfloat16 instead of float32\. Use"
+        with pytest.raises(UserError, match=named) as e:
+            six.run("--skip-existing")
+        assert "\n" not in str(e.value) and contents(six.out) == before
+        assert len(predicted()) == 7
+
     def test_a_table_that_does_not_say_how_it_was_made(self, done):
         (done.out / "predictions.json").unlink()
         with pytest.raises(UserError, match=r"no predictions\.json beside it"):
@@ -188,6 +205,21 @@ class TestParts:
         with pytest.raises(UserError, match=r"predictions\.0-of-2\.csv was made with threshold 0\.5 instead of 0\.3"):
             self.part(six, 1, 2, "--threshold", "0.3")
         assert contents(six.out) == before
+
+    def test_a_part_on_another_kind_of_machine_goes_on_and_says_so(self, six, fake, monkeypatch, capsys):
+        described = {"networks": [7], "threshold": 0.5, "library": "oneDNN", "precision": "float32"}
+        monkeypatch.setattr(fake, "describe", lambda self: described)
+        assert self.part(six, 0, 3) == self.part(six, 1, 3) == 0
+        assert capsys.readouterr().err == ""
+        monkeypatch.setattr(fake, "describe", lambda self: described | {"library": "Eigen"})
+        assert self.part(six, 2, 3) == 0
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("note: ") and "1-of-3.csv was made with library oneDNN instead of Eigen;" in line
+        made = [json.loads((six.out / f"predictions.{k}-of-3.json").read_text()) for k in range(3)]
+        assert [one["library"] for one in made] == ["oneDNN", "oneDNN", "Eigen"]
+        with pytest.raises(UserError, match=r"with threshold 0\.5 instead of 0\.3"):
+            monkeypatch.setattr(fake, "describe", lambda self: described | {"threshold": 0.3})
+            self.part(six, 2, 3)
 
     def test_names_clash_in_whatever_part_they_are(self, six):
         six.put("5.bmp", six.bright(1))

@@ -1,5 +1,7 @@
 """Predictions by a trained network: the same slice gives the same whatever its file, and whatever the batch."""
 
+import json
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from PIL import Image
 from tests.helpers.images import dicom_file
 from unet_jax.data.raw import find_slices
 from unet_jax.imaging.formats.mat import read_slice
+from unet_jax.models.compiler import library
 from unet_jax.predict import main
 
 
@@ -58,3 +61,17 @@ def test_batch_size_changes_nothing(trained, slices, tmp_path):
         run(trained, tmp_path / "in", out, "--batch-size", batch_size)
         written.append({p.name: p.read_bytes() for p in out.iterdir()})
     assert written[0] == written[1] == written[2]
+
+
+def test_library_and_precision_are_named(trained, slices, tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    np.save(tmp_path / "in/a.npy", slices[0])
+    masks = []
+    for many in (1, 2):
+        monkeypatch.setattr("unet_jax.inference.folder.MANY", many)
+        out = tmp_path / str(many)
+        run(trained, tmp_path / "in", out)
+        made = json.loads((out / "predictions.json").read_text())
+        assert (made["library"], made["precision"]) == (library(onednn=many == 1), "float32")
+        masks.append(np.asarray(Image.open(out / "a.png")) > 0)
+    assert masks[0].any() and (masks[0] != masks[1]).mean() < 1e-3

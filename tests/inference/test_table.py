@@ -54,6 +54,14 @@ def test_how_it_was_made_lies_beside_it(job):
     }
 
 
+def test_many_images_go_to_onednn_in_every_part_of_them(job, fake, monkeypatch):
+    monkeypatch.setattr("unet_jax.inference.folder.MANY", 3)
+    for number, expected in enumerate((False, False, True)):
+        job.put(f"{number}.png", job.bright(1))
+        assert job.run() == 0 and fake.given["onednn"] is expected
+    assert job.run("--num-parts", "2", "--part-id", "1") == 0 and fake.given["onednn"]
+
+
 def test_uncertainty_is_a_picture_of_the_spread(job, fake):
     image = job.bright(4)
     image[0, 0] = 0

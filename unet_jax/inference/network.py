@@ -36,5 +36,9 @@ class Network:
     weights."""
     threshold_note: str | None
     """Why there is no threshold; None where there is one."""
+    library: str
+    """Name of what computes its convolutions: oneDNN, Eigen, or a backend such as gpu."""
+    precision: str
+    """Type that they are computed in: float32 or bfloat16."""
     fixed_max: int | None
     """Largest training intensity of a network that takes intensities as they are; None for one that normalises."""

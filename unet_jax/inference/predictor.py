@@ -80,12 +80,14 @@ class Predictor:
         return self.networks[0].size
 
     def describe(self) -> dict[str, Any]:
-        """Say for JSON what decides the output: equal for equal networks and settings, wherever they lie."""
+        """Say for JSON what decides the output on one kind of processor, wherever the networks lie."""
         described = {
             "networks": [_described(network) for network in self.networks],
             "threshold": self.threshold,
             "tta": self.tta,
             "postprocess": self.postprocess and vars(self.postprocess),
+            "library": _each(network.library for network in self.networks),
+            "precision": _each(network.precision for network in self.networks),
         }
         if self.uncertainty:
             described["dropout_samples"] = self.dropout_samples if len(self.networks) == 1 else None
@@ -193,6 +195,10 @@ def average_thresholds(networks: Sequence[Network]) -> tuple[float, str | None]:
         return values[0], networks[0].threshold_note
     notes = [f"{network.name}: {network.threshold_note}" for network in networks if network.threshold is None]
     return float(np.mean(values)), "; ".join(notes) or None
+
+
+def _each(names: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(names))
 
 
 def _described(network: Network) -> dict[str, Any]:

@@ -16,16 +16,20 @@ from unet_jax.models.preprocess import preprocess
 
 
 @functools.cache
-def make_predict(model: ModelConfig, prep: PreprocessConfig, *, tta: bool = False) -> Callable[..., Any]:
+def make_predict(
+    model: ModelConfig, prep: PreprocessConfig, *, tta: bool = False, onednn: bool = True
+) -> Callable[..., Any]:
     """Compile `(variables, images, p1, p99) -> probabilities`, the same function for equal arguments.
 
     Its arguments: variables as `UNet.init` makes them; images (b, h, w) raw intensities at the network's size;
     p1, p99 (b,) as in `preprocess`. It returns float32 (b, h, w) in [0, 1]: under `tta` the average for a slice and
     for its mirror image (left and right exchanged).
+
+    With `onednn` convolutions are oneDNN's, on a CPU where it is there: faster, but every process compiles them anew.
     """
     net = UNet(model)
 
-    @functools.partial(jax.jit, compiler_options=compiler_options())
+    @functools.partial(jax.jit, compiler_options=compiler_options(onednn=onednn))
     def predict(
         variables: Variables, images: Shaped[Array, "b h w"], p1: Float[Array, " b"], p99: Float[Array, " b"]
     ) -> Float[Array, "b h w"]:
@@ -41,18 +45,20 @@ def make_predict(model: ModelConfig, prep: PreprocessConfig, *, tta: bool = Fals
 
 
 @functools.cache
-def make_dropout_spread(model: ModelConfig, prep: PreprocessConfig, samples: int) -> Callable[..., Any]:
+def make_dropout_spread(
+    model: ModelConfig, prep: PreprocessConfig, samples: int, *, onednn: bool = True
+) -> Callable[..., Any]:
     """Compile `(variables, image, p1, p99) -> spread` of one slice, by Monte-Carlo dropout.
 
     Its arguments: variables as `UNet.init` makes them; image (h, w); p1, p99 (). It returns float32 (h, w), the
     standard deviation of the probability over `samples` passes with dropout, 0 to 0.5. What is dropped is the same for
-    every slice, so that a slice's spread depends on nothing but the slice.
+    every slice, so that a slice's spread depends on nothing but the slice. `onednn` is as in `make_predict`.
 
     Source: Gal & Ghahramani, "Dropout as a Bayesian approximation", arXiv:1506.02142.
     """
     net = UNet(model)
 
-    @functools.partial(jax.jit, compiler_options=compiler_options())
+    @functools.partial(jax.jit, compiler_options=compiler_options(onednn=onednn))
     def spread(
         variables: Variables, image: Shaped[Array, "h w"], p1: Float[Array, ""], p99: Float[Array, ""]
     ) -> Float[Array, "h w"]:

@@ -93,6 +93,8 @@ _FORMATS = {f.name: f.metadata.get("format", "") for f in fields(Line)}
 """Format of each column, which is empty for text."""
 Lines = dict[str, list[Line]]
 """Lines by `input`."""
+MAY_DIFFER = ("library", "precision")
+"""Settings in which parts of one prediction may differ, as machines do: few pixels of a mask change, if any."""
 
 
 class Table:
@@ -109,6 +111,7 @@ class Table:
         with_tumor: lines with at least one pixel of predicted tumour.
         failed: "PATH: REASON" of the images that could not be read.
         warned: "PATH: WARNING" of the images that were predicted with a warning.
+        note: how another part's table was made, where that differs as machines do; None where none does.
     """
 
     def __init__(self, output: Output, made: dict[str, Any], keep: bool = False):
@@ -125,7 +128,7 @@ class Table:
         """
         self.path, self._unfinished, self._output = output.table, unfinished(output.table), output
         self._made, self._keep = json.loads(json.dumps(made)), keep
-        self.earlier, self._own = _earlier(output, self._made, keep)
+        self.earlier, self._own, self.note = _earlier(output, self._made, keep)
         if keep:
             self._made = _read_made(self.path) | self._made
         self.done = self.with_tumor = self.skipped = 0
@@ -205,25 +208,37 @@ class Table:
             self._file.flush()
 
 
-def _earlier(output: Output, made: dict[str, Any], keep: bool) -> tuple[Lines, Lines]:
-    """Read the lines of all tables in the folder, and those of this prediction's own."""
+def library_before(output: Output) -> str | None:
+    """Name what computed the lines that the table has already; None where none is there, or does not tell."""
+    return _read_made(output.table).get("library")
+
+
+def _earlier(output: Output, made: dict[str, Any], keep: bool) -> tuple[Lines, Lines, str | None]:
+    """Read the lines of all tables in the folder, those of this prediction's own, and its `note`."""
     every: Lines = {}
     own: Lines = {}
+    note = None
+    machine = {name: value for name, value in made.items() if name in MAY_DIFFER}
+    decisive = made if keep else {name: value for name, value in made.items() if name not in machine}
     for table in tables_in(output.folder):
         # Its own is written anew, unless it is to be kept. Others would stay, and speak of files that are no more.
         if table == output.table and not keep:
             continue
-        differences = _differences(_read_made(table), made)
+        before = _read_made(table)
+        differences = _differences(before, decisive)
         lines = _read(table) | _read(unfinished(table), torn=True) if keep or differences else {}
         if lines and differences:
             raise UserError(
                 f"{table} was made {differences}. Use the same options, or give another --output"
                 + (", or predict anew without --skip-existing." if table == output.table else ", or remove the table.")
             )
+        if before and not keep and (other := _differences(before, machine)):
+            note = f"{table} was made {other}; its masks may differ from those made here in a few pixels"
         every |= lines
         if table == output.table:
             own = lines
-    return {name: lines for name, lines in every.items() if all(line.status == "ok" for line in lines)}, own
+    done = {name: lines for name, lines in every.items() if all(line.status == "ok" for line in lines)}
+    return done, own, note
 
 
 def _read(path: Path, torn: bool = False) -> Lines:

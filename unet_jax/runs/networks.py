@@ -118,6 +118,7 @@ def load(
     postprocess: bool = False,
     uncertainty: bool = False,
     dropout_samples: int = 16,
+    onednn: bool = True,
 ) -> Predictor:
     """Load trained networks for use, also in a program or a notebook: `unet_jax.load("runs/a").predict(image)`.
 
@@ -129,13 +130,14 @@ def load(
             networks their mean.
         postprocess: clean masks as was found best on validation (`Postprocess`).
         tta, uncertainty, dropout_samples: as in `Predictor`.
+        onednn: as in `TrainedNetwork.network`.
 
     Raises:
         UserError: as `open_networks`, a threshold out of range, networks of different sizes, no post-processing chosen
             yet, or no dropout to sample.
     """
     trained = open_networks(workdirs, checkpoint, model)
-    networks = [one.network() for one in trained]
+    networks = [one.network(onednn=onednn) for one in trained]
     value, note = average_thresholds(networks) if threshold is None else (threshold, None)
     return Predictor(
         networks,

@@ -1,12 +1,13 @@
 """A trained network with all that was chosen for it, wherever it was read from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from unet_jax.config import ModelConfig, PreprocessConfig
 from unet_jax.inference import programs
 from unet_jax.inference.network import Network
+from unet_jax.models.compiler import computed_precision, library
 from unet_jax.scoring.components import Postprocess
 
 
@@ -38,15 +39,20 @@ class TrainedNetwork:
     postprocess: Postprocess | None
     """Cleaning of masks that was best on validation; None where none was chosen for these weights."""
 
-    def network(self) -> Network:
-        """Give the network as a predictor takes it."""
-        model, prep = self.model, self.preprocess
+    def network(self, *, onednn: bool = True) -> Network:
+        """Give the network as a predictor takes it, computed in bfloat16 only if it was trained so and that is faster.
+
+        Args:
+            onednn: use oneDNN where it is there: faster, but every process compiles anew. Eigen's programs are kept.
+        """
+        precision = computed_precision(self.model.precision, onednn=onednn)
+        model, prep = replace(self.model, precision=precision), self.preprocess
 
         def probabilities(*batch: Any, tta: bool) -> Any:
-            return programs.make_predict(model, prep, tta=tta)(self.variables, *batch)
+            return programs.make_predict(model, prep, tta=tta, onednn=onednn)(self.variables, *batch)
 
         def spread(*image: Any, samples: int) -> Any:
-            return programs.make_dropout_spread(model, prep, samples)(self.variables, *image)
+            return programs.make_dropout_spread(model, prep, samples, onednn=onednn)(self.variables, *image)
 
         return Network(
             name=str(self.path),
@@ -58,5 +64,7 @@ class TrainedNetwork:
             sha256=self.sha256,
             threshold=self.threshold,
             threshold_note=self.threshold_note,
+            library=library(onednn=onednn),
+            precision=precision,
             fixed_max=self.intensity_max if prep.kind == "fixed" else None,
         )
