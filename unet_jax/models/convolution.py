@@ -32,7 +32,8 @@ def by_hand(x: Float[Array, "b h w i"], kernel: Float[Array, "kh kw i o"], pads:
 
     The input's is a convolution with the kernel turned round; XLA's own is told that it runs backwards, which its
     library does not know for bfloat16, so that it is computed in float32. The gradient of a 1x1 kernel in float32 is
-    a matrix product over all pixels, for which nothing need be transposed (3 to 10 times as fast).
+    a matrix product over all pixels, for which nothing need be transposed (3 to 10 times as fast). XLA's own form of
+    it must not reach oneDNN: with one output channel it comes out wrong there (jaxlib 0.12.0.1).
     """
     return plain(x, kernel, pads)
 

@@ -4,14 +4,14 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from unet_jax.models.layers import Layers
+from unet_jax.models.layers import Layers, Pointwise
 
 
 def classify(x: Float[Array, "b h w i"], layers: Layers) -> Float[Array, "b h w c"]:
     """Compute a logit a class for each pixel, float32, by a 1x1 convolution."""
     kernel_init = nn.initializers.glorot_uniform()
-    x = nn.Conv(layers.config.classes, (1, 1), kernel_init=kernel_init, dtype=layers.dtype, name="output")(x)
-    return x.astype(jnp.float32)
+    output = Pointwise(layers.config.classes, layers.dtype, kernel_init, use_bias=True, name="output")
+    return output(x).astype(jnp.float32)
 
 
 def tumor_logits(logits: Float[Array, "b h w c"]) -> Float[Array, "b h w"]:

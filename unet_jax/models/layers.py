@@ -10,6 +10,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, UInt32
 
 from unet_jax.config import ModelConfig
+from unet_jax.models.activation import relu
 from unet_jax.models.batch_norm import BatchNorm
 from unet_jax.models.convolution import add_bias, convolve
 
@@ -34,6 +35,22 @@ class Conv(nn.Module):
         shares = (kernel[:, :, end - x.shape[-1] : end] for x, end in zip(parts, ends, strict=True))
         y, *more = (convolve(x, share, self.dtype, ((1, 1), (1, 1))) for x, share in zip(parts, shares, strict=True))
         return add_bias(sum(more, y), bias)
+
+
+class Pointwise(nn.Module):
+    """1x1 convolution: the parameters and the result of `nn.Conv`."""
+
+    features: int
+    dtype: jnp.dtype
+    """Type of the computation; parameters are float32."""
+    kernel_init: nn.initializers.Initializer
+    use_bias: bool = False
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w i"]) -> Float[Array, "b h w o"]:
+        kernel = self.param("kernel", self.kernel_init, (1, 1, x.shape[-1], self.features))
+        y = convolve(x, kernel, self.dtype, ((0, 0), (0, 0)))
+        return add_bias(y, self.param("bias", nn.initializers.zeros_init(), (self.features,))) if self.use_bias else y
 
 
 class ConvTranspose(nn.Module):
@@ -82,7 +99,7 @@ class ConvBlock(nn.Module):
             x = Conv(self.features, self.dtype, name=f"conv{i}")(*parts)
             if self.norm_momentum is not None:
                 x = batch_norm(self.norm_momentum, self.dtype, f"norm{i}", train=self.train)(x)
-            parts = (nn.relu(x),)
+            parts = (relu(x),)
         return parts[0]
 
 

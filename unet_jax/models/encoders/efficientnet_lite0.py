@@ -15,9 +15,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from unet_jax.models.convolution import convolve
+from unet_jax.models.activation import relu6
 from unet_jax.models.depthwise import depthwise, same_padding
-from unet_jax.models.layers import Layers, batch_norm
+from unet_jax.models.layers import Layers, Pointwise, batch_norm
 
 STEM = 32
 """Channels of the first convolution."""
@@ -86,7 +86,7 @@ class Stem(nn.Module):
         conv = nn.Conv(
             STEM, (3, 3), 2, padding, use_bias=False, dtype=self.dtype, kernel_init=FAN_OUT, name="conv_stem"
         )
-        return nn.relu6(batch_norm(self.momentum, self.dtype, "bn1", train=self.train)(conv(x)))
+        return relu6(batch_norm(self.momentum, self.dtype, "bn1", train=self.train)(conv(x)))
 
 
 class Block(nn.Module):
@@ -110,25 +110,13 @@ class Block(nn.Module):
         norms = iter(batch_norm(self.momentum, self.dtype, f"bn{n}", train=self.train) for n in (1, 2, 3))
         y = x
         if widens:
-            y = nn.relu6(next(norms)(self._pointwise("conv_pw", inside)(y)))
-        y = nn.relu6(next(norms)(Depthwise(self.stage.size, self.stride, self.dtype, name="conv_dw")(y)))
+            y = relu6(next(norms)(self._pointwise("conv_pw", inside)(y)))
+        y = relu6(next(norms)(Depthwise(self.stage.size, self.stride, self.dtype, name="conv_dw")(y)))
         y = next(norms)(self._pointwise("conv_pwl" if widens else "conv_pw", self.stage.features)(y))
         return x + y if self.stride == 1 and i == self.stage.features else y
 
-    def _pointwise(self, name: str, features: int) -> "Pointwise":
-        return Pointwise(features, self.dtype, name=name)
-
-
-class Pointwise(nn.Module):
-    """1x1 convolution."""
-
-    features: int
-    dtype: jnp.dtype
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "b h w i"]) -> Float[Array, "b h w o"]:
-        kernel = self.param("kernel", FAN_OUT, (1, 1, x.shape[-1], self.features))
-        return convolve(x, kernel, self.dtype, ((0, 0), (0, 0)))
+    def _pointwise(self, name: str, features: int) -> Pointwise:
+        return Pointwise(features, self.dtype, FAN_OUT, name=name)
 
 
 class Depthwise(nn.Module):

@@ -1,0 +1,74 @@
+"""Programs as the compiler's options make them, with oneDNN where it is there, against XLA's default ones."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from unet_jax.config import ModelConfig
+from unet_jax.models.compiler import compiler_options
+from unet_jax.models.convolution import dilated, plain
+from unet_jax.models.network import UNet
+
+KERNELS = [
+    # height, width, zeros
+    (1, 1, ((0, 0), (0, 0))),
+    (2, 2, ((1, 0), (1, 0))),
+    (1, 2, ((0, 0), (1, 0))),
+    (3, 3, ((1, 1), (1, 1))),
+]
+PLAIN = ModelConfig(width=4, levels=2, dropout=0.0)
+NETWORKS = {
+    "plain": PLAIN,
+    "normalised": replace(PLAIN, norm="conv", classes=3),
+    "efficientnet_lite0": ModelConfig(
+        encoder="efficientnet_lite0", levels=5, norm="conv", decoder_widths=(8, 8, 16, 16, 32), dropout=0.0
+    ),
+}
+
+
+@pytest.mark.parametrize("outputs", [1, 2, 16])
+@pytest.mark.parametrize("inputs", [1, 3, 16])
+@pytest.mark.parametrize(("height", "width", "pads"), KERNELS)
+def test_each_convolution_of_a_step_is_right(height, width, pads, inputs, outputs):
+    """Odd numbers of channels, above all one, are where a library's layouts go wrong."""
+    keys = jax.random.split(jax.random.key(0), 3)
+    x, kernel = (
+        jax.random.normal(keys[0], (2, 4, 6, inputs)),
+        jax.random.normal(keys[1], (height, width, inputs, outputs)),
+    )
+    g = jax.random.normal(keys[2], plain(x, kernel, pads).shape)
+    rest = tuple((side - 1 - low, side - 1 - high) for side, (low, high) in zip((height, width), pads, strict=True))
+
+    def all_three(x, kernel, g):
+        return plain(x, kernel, pads), plain(g, kernel[::-1, ::-1].swapaxes(2, 3), rest), dilated(x, g, rest)
+
+    y, pull = jax.vjp(lambda x, kernel: plain(x, kernel, pads), x, kernel)
+    compiled = jax.jit(all_three, compiler_options=compiler_options())(x, kernel, g)
+    for got, expected in zip(compiled, (y, *pull(g)), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["plain", "normalised", pytest.param("efficientnet_lite0", marks=pytest.mark.slow)])
+def test_gradients_of_a_network_are_right(name):
+    """Every parameter's gradient, added to another array as an optimizer does, in one compiled program."""
+    config = NETWORKS[name]
+    net = UNet(config)
+    x = jax.random.normal(jax.random.key(0), (2, 64, 64, 1))
+    variables = net.init(jax.random.key(1), x, train=False)
+
+    def moved(variables, x):
+        def loss(params):
+            logits, _ = net.apply({**variables, "params": params}, x, train=True, mutable=["batch_stats"])
+            return (jnp.sin(logits) ** 2).mean()
+
+        gradient = jax.grad(loss)(variables["params"])
+        return gradient, jax.tree.map(lambda p, g: 0.9 * p + 0.1 * g, variables["params"], gradient)
+
+    expected = jax.jit(moved)(variables, x)
+    got = jax.jit(moved, compiler_options=compiler_options(barriers=config.encoder != "plain"))(variables, x)
+    for (path, wanted), value in zip(jax.tree_util.tree_leaves_with_path(expected), jax.tree.leaves(got), strict=True):
+        where = jax.tree_util.keystr(path)
+        np.testing.assert_allclose(value, wanted, rtol=1e-3, atol=2e-4 * np.abs(wanted).max() + 1e-7, err_msg=where)
