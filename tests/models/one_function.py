@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from unet_jax.config import ModelConfig
-from unet_jax.models.layers import ConvBlock, ConvTranspose, Dropout, batch_norm, max_pool
+from unet_jax.models.layers import ConvBlock, ConvTranspose, Dropout, Pointwise, batch_norm, max_pool
 
 
 class OneFunction(nn.Module):
@@ -35,5 +35,5 @@ class OneFunction(nn.Module):
         for level, width in reversed(list(enumerate(widths))):
             x = ConvTranspose(width, dtype, name=f"transpose{level}")(x)
             x = block(width, name=f"up{level}")(dropout(x), dropout(skips[level]))
-        x = nn.Conv(c.classes, (1, 1), kernel_init=nn.initializers.glorot_uniform(), dtype=dtype, name="output")(x)
-        return x.astype(jnp.float32)
+        output = Pointwise(c.classes, dtype, nn.initializers.glorot_uniform(), use_bias=True, name="output")
+        return output(x).astype(jnp.float32)
