@@ -1,7 +1,9 @@
 # VENV: where the virtual environment goes. PYTHON: what makes it, 3.11 or newer. EXTRAS: extras of pyproject.toml to
 # install besides, such as cuda12 or cuda13. ARGS: further options of the training run.
 VENV ?= .venv
-PYTHON ?= python3
+# The newest that can make one, since jax convolves faster from Python 3.12 on. A name may stand for nothing that runs.
+can_make = $(shell $(1) -c 'import ensurepip; print("$(1)")' 2>/dev/null)
+PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3,$(call can_make,$(name))) python3)
 EXTRAS ?=
 ARGS ?=
 
@@ -29,7 +31,8 @@ lint: $(call installed,test dev)
 	$(VENV)/bin/python -m basedpyright --pythonpath $(VENV)/bin/python
 
 $(VENV)/bin/python:
-	$(PYTHON) -m venv $(VENV) || { rm -f $@; echo 'Give a Python with venv, such as apt install python3-venv'; exit 1; }
+	@python='$(PYTHON)'; echo "$$python makes $(VENV)"; $$python -m venv $(VENV) || \
+		{ rm -f $@; echo 'Give a Python with venv, such as apt install python3-venv'; exit 1; }
 
 $(VENV)/.installed-%: pyproject.toml | $(VENV)/bin/python
 	$(VENV)/bin/python -m pip install -e '.$(addprefix [,$(addsuffix ],$(call concat,$(filter-out core,$(subst -, ,$*)),$(comma))))'
