@@ -250,6 +250,13 @@ def test_data_scores_and_plots_are_there_without_jax():
     assert loaded & {"jax", "flax", "tensorflow", "tensorflow_datasets"} == set()
 
 
+def test_a_model_folder_is_predicted_without_what_takes_long_to_import():
+    # Orbax reads checkpoints alone, and SciPy labels components, where that is asked for.
+    _, loaded = loaded_by("import unet_jax.runs.networks, unet_jax.inference.folder, unet_jax.imaging.formats.picture")
+    assert {"jax", "flax", "PIL"} <= loaded
+    assert loaded & {"orbax", "optax", "scipy", "matplotlib", "tensorflow"} == set()
+
+
 def test_the_list_of_commands_has_a_line_for_each():
     done = subprocess.run([sys.executable, "-m", "unet_jax"], capture_output=True, text=True, check=True, timeout=60)
     lines = [line.split(maxsplit=1) for line in done.stdout.splitlines()[2:]]

@@ -1,14 +1,17 @@
 """Resampling of images, masks and probabilities: the one place, for convert, predict and eval.
 
 Shrinking averages over area, growing interpolates bilinearly; each axis is treated on its own. Both are written with
-integer weights and one division at the end: for whole intensities every sum is exact, so the order of the axes, the
-processor and the number of threads cannot change a bit. No BLAS is used, for the same reason.
+whole weights, over a power of two, and one division at the end: for whole intensities every sum is exact, so the order
+of the axes, the processor and the number of threads cannot change a bit. No BLAS is used, for the same reason.
 """
 
+import functools
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int64, Shaped, UInt8
+from jaxtyping import Bool, Float, Float32, Float64, Int64, Shaped, UInt8
 
 from unet_jax.config import MaskRule
 
@@ -48,8 +51,8 @@ def percentiles(image: Shaped[np.ndarray, "h w"]) -> tuple[float, float]:
         p1, p99 = np.percentile(image.astype(np.float64), (1, 99), overwrite_input=True)
         return float(p1), float(p99)
     # Of few possible values, counting is several times as fast as sorting.
-    low = int(image.min())
-    cumulative = np.cumsum(np.bincount(image.ravel().astype(np.int64) - low))
+    low, counts = _histogram(image)
+    cumulative = np.cumsum(counts)
     values = []
     for q in (1, 99):
         place = (image.size - 1) * (q / 100)
@@ -63,6 +66,19 @@ def percentiles(image: Shaped[np.ndarray, "h w"]) -> tuple[float, float]:
         step = above - below
         values.append(below + step * fraction if fraction < 0.5 else above - step * (1 - fraction))
     return values[0], values[1]
+
+
+def _histogram(image: Shaped[np.ndarray, "h w"]) -> tuple[int, Int64[np.ndarray, " values"]]:
+    """Count the pixels of each value, from the one returned on, of a slice of integers of 8 or 16 bits."""
+    image = np.ascontiguousarray(image, image.dtype.newbyteorder("="))
+    low = image.min()
+    # In unsigned arithmetic, where the difference fits whatever the two are.
+    above = image.view(f"u{image.itemsize}") - low.view(f"u{image.itemsize}")
+    if image.itemsize == 1 and image.size % 2 == 0:
+        # Two pixels at a time: counting takes most of the time.
+        pairs = np.bincount(above.ravel().view(np.uint16), minlength=2**16).reshape(256, 256)
+        return int(low), pairs.sum(axis=0) + pairs.sum(axis=1)
+    return int(low), np.bincount(above.ravel())
 
 
 def from_network(probs: Shaped[np.ndarray, "size size"], shape: tuple[int, int]) -> Float32[np.ndarray, "h w"]:
@@ -90,8 +106,7 @@ def resize_mask(mask: Shaped[np.ndarray, "h w"], size: int, rule: MaskRule) -> U
     if rule == "any":
         reached = _reach_rows(_reach_rows(square > 0, size).T, size).T
         return np.ascontiguousarray(reached, np.uint8)
-    total, whole = _weighted_sum(square, (size, size))
-    return (2 * total > whole).astype(np.uint8)
+    return (_resampled(square, (size, size), np.float64) > 0.5).astype(np.uint8)
 
 
 def resize(image: Shaped[np.ndarray, "h w"], shape: tuple[int, int]) -> Float32[np.ndarray, "h2 w2"]:
@@ -106,39 +121,73 @@ def resize(image: Shaped[np.ndarray, "h w"], shape: tuple[int, int]) -> Float32[
     Returns:
         Computed in float64, rounded to float32 once.
     """
-    total, whole = _weighted_sum(image, shape)
-    return np.divide(total, whole, out=total).astype(np.float32)
+    return _resampled(image, shape, np.float32)
 
 
-def _weighted_sum(image: np.ndarray, shape: tuple[int, int]) -> tuple[Float64[np.ndarray, "h2 w2"], int]:
-    """Compute sums with integer weights, and what the weights of each add up to."""
+class _Taps(NamedTuple):
+    """The pixels of the input that make each one of the output, along an axis."""
+
+    inputs: Int64[np.ndarray, "taps size"]
+    weight: Float64[np.ndarray, "taps size"]
+    whole: int
+    """What the weights of each pixel of the output add up to."""
+
+
+def _resampled(image: np.ndarray, shape: tuple[int, int], dtype: Any) -> Float[np.ndarray, "h2 w2"]:
+    """Resample as `resize`, in float64, and round to a type once."""
     if min(*image.shape, *shape) < 1:
         raise ValueError(f"cannot resize {image.shape} to {shape}; every side must be at least 1")
+    rows, columns = map(_taps, image.shape, shape)
+    whole = rows.whole * columns.whole
+    # Whole rows are quicker to gather than columns, so the larger array is made of them.
     if shape[0] <= image.shape[0]:
-        rows, whole_rows = _along_rows(image, shape[0])
-        columns, whole_columns = _along_columns(rows, shape[1])
-        return columns, whole_rows * whole_columns
-    # Whole rows are quicker to gather than columns, so growing, too, has its larger array there.
-    columns, whole_columns = _along_columns(image, shape[1])
-    rows, whole_rows = _along_rows(columns, shape[0])
-    return rows, whole_rows * whole_columns
+        return _along_columns(_along_rows(image, rows, 1, np.float64), columns, whole, dtype)
+    return _along_rows(_along_columns(image, columns, 1, np.float64), rows, whole, dtype)
 
 
-def _along_columns(image: np.ndarray, size: int) -> tuple[Float64[np.ndarray, "h size"], int]:
-    total, whole = _along_rows(np.ascontiguousarray(image.T), size)
-    return np.ascontiguousarray(total.T), whole
+def _along_rows(image: np.ndarray, taps: _Taps, whole: int, dtype: Any) -> Float[np.ndarray, "size w"]:
+    """Compute the weighted sums of rows, divided by `whole`."""
+    out = np.empty((taps.inputs.shape[1], image.shape[1]), dtype)
+    for block in _blocks(len(out)):
+        inputs, weight = taps.inputs[:, block], taps.weight[:, block, None]
+        out[block] = _weighted_mean((image[i] for i in inputs), weight, whole)
+    return out
 
 
-def _along_rows(image: np.ndarray, size: int) -> tuple[Float64[np.ndarray, "size w"], int]:
-    if len(image) == size:
-        return image.astype(np.float64), 1
-    index, weight, whole = _area(len(image), size) if size < len(image) else _bilinear(len(image), size)
-    total = np.zeros((size, image.shape[1]))
-    for start in range(0, size, _BLOCK):
-        block = slice(start, start + _BLOCK)
-        for i, w in zip(index[:, block], weight[:, block], strict=True):
-            total[block] += image[i] * w.astype(np.float64)[:, None]
-    return total, whole
+def _along_columns(image: np.ndarray, taps: _Taps, whole: int, dtype: Any) -> Float[np.ndarray, "h size"]:
+    """Compute the weighted sums of columns, divided by `whole`."""
+    out = np.empty((len(image), taps.inputs.shape[1]), dtype)
+    for block in _blocks(len(out)):
+        rows = image[block]
+        out[block] = _weighted_mean((rows.take(i, axis=1) for i in taps.inputs), taps.weight, whole)
+    return out
+
+
+def _blocks(n: int) -> list[slice]:
+    return [slice(start, start + _BLOCK) for start in range(0, n, _BLOCK)]
+
+
+def _weighted_mean(parts: Iterable[np.ndarray], weights: np.ndarray, whole: int) -> Float64[np.ndarray, "rows columns"]:
+    total = None
+    for part, weight in zip(parts, weights, strict=True):
+        product = part * weight
+        total = product if total is None else np.add(total, product, out=total)
+    assert total is not None
+    return total if whole == 1 else np.divide(total, whole, out=total)
+
+
+@functools.lru_cache(maxsize=32)
+def _taps(n: int, size: int) -> _Taps:
+    """Weigh the pixels of an axis of length `n` for one of length `size`.
+
+    The weights are integers over a power of two, by which the largest is divided that `whole` has: no bit of a sum
+    changes, and where nothing else is left of `whole`, as for 512 pixels, there is no division.
+    """
+    if n == size:
+        return _Taps(np.arange(n)[None], np.ones((1, n)), 1)
+    index, weight, whole = _area(n, size) if size < n else _bilinear(n, size)
+    power = whole & -whole
+    return _Taps(index, weight / power, whole // power)
 
 
 def _area(n: int, size: int) -> tuple[Int64[np.ndarray, "taps size"], Int64[np.ndarray, "taps size"], int]:

@@ -40,7 +40,7 @@ def has_onednn() -> bool:
     """Tell whether XLA gives a CPU's convolutions to oneDNN when it is asked to."""
     if jax.default_backend() != "cpu" or not all(_known(*option) for option in ONEDNN_CONVOLUTIONS.items()):
         return False
-    x, kernel = jnp.zeros((1, 8, 8, 16)), jnp.zeros((3, 3, 16, 16))
+    x, kernel = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((1, 8, 8, 16), (3, 3, 16, 16)))
 
     def convolution(x: Any, kernel: Any) -> Any:
         return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))

@@ -66,7 +66,7 @@ def abstract_variables(model: ModelConfig) -> Variables:
     """Give shapes and dtypes of the network's variables, without computing them."""
     net = UNet(replace(model, precision="float32"))  # variables are, whatever is computed in
     x = jax.ShapeDtypeStruct((1, model.stride, model.stride, 1), jnp.float32)
-    shapes = jax.eval_shape(lambda k, x: net.init(k, x, train=False), jax.random.key(0), x)
+    shapes = jax.eval_shape(lambda x: net.init(jax.random.key(0), x, train=False), x)
     return {"params": shapes["params"], "batch_stats": shapes.get("batch_stats", {})}
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jax
 
@@ -15,7 +16,9 @@ from unet_jax.runs.model_folder import SHIPPED, open_model
 from unet_jax.runs.trained import TrainedNetwork
 from unet_jax.runs.workdir import Workdir, run_folders
 from unet_jax.scoring.components import Postprocess
-from unet_jax.training.checkpoints.store import Checkpoints
+
+if TYPE_CHECKING:
+    from unet_jax.training.checkpoints.store import Checkpoints
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -33,6 +36,9 @@ def open_run(path: Path, checkpoint: str = "best") -> TrainedRun:
     Raises:
         UserError: no run, no such checkpoint, or a damaged one.
     """
+    # Imports Orbax, which a model folder does without.
+    from unet_jax.training.checkpoints.store import Checkpoints
+
     workdir = Workdir(path)
     config = read_config(workdir.config)
     if not workdir.checkpoints.is_dir():
@@ -150,7 +156,7 @@ def load(
     )
 
 
-def _choose_step(checkpoints: Checkpoints, wanted: str) -> int:
+def _choose_step(checkpoints: "Checkpoints", wanted: str) -> int:
     steps = checkpoints.steps()
     if not steps:
         raise UserError(f"{checkpoints.directory} holds no whole checkpoint; expected one of a trained run.")

@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import jax
-import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from unet_jax.config import UserError
@@ -281,7 +280,7 @@ class Checkpoints:
         found = {name: x for item in stored.values() for name, x in item.items()}
         if wrong := difference(expected, found, self._path(step)):
             raise CheckpointError(f"{wrong} Use the configuration that it was trained with, or another workdir.")
-        default = jnp.zeros(()).sharding
+        default = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         to = {
             name: ocp.ArrayRestoreArgs(
                 sharding=getattr(x, "sharding", None) or default, global_shape=x.shape, dtype=x.dtype
