@@ -51,6 +51,18 @@ def test_each_convolution_of_a_step_is_right(height, width, pads, inputs, output
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize(("height", "width", "pads"), KERNELS)
+def test_one_pixel_of_one_channel_is_right(height, width, pads, dtype):
+    """The kernel's gradient is the product of the two pixels, at the tap that lies on the image."""
+    rest = tuple((side - 1 - low, side - 1 - high) for side, (low, high) in zip((height, width), pads, strict=True))
+    x, g = jnp.full((1, 1, 1, 1), 3, dtype), jnp.full((1, 1, 1, 1), 2, dtype)
+    expected = np.zeros((height, width, 1, 1))
+    expected[pads[0][0], pads[1][0]] = 6
+    got = jax.jit(lambda x, g: dilated(x, g, rest), compiler_options=compiler_options())(x, g)
+    np.testing.assert_array_equal(got.astype(jnp.float32), expected)
+
+
 @pytest.mark.parametrize("name", ["plain", "normalised", pytest.param("efficientnet_lite0", marks=pytest.mark.slow)])
 def test_gradients_of_a_network_are_right(name):
     """Every parameter's gradient, added to another array as an optimizer does, in one compiled program."""

@@ -130,7 +130,7 @@ class _Taps(NamedTuple):
     inputs: Int64[np.ndarray, "taps size"]
     weight: Float64[np.ndarray, "taps size"]
     whole: int
-    """What the weights of each pixel of the output add up to."""
+    """Sum of the weights of each pixel of the output."""
 
 
 def _resampled(image: np.ndarray, shape: tuple[int, int], dtype: Any) -> Float[np.ndarray, "h2 w2"]:
