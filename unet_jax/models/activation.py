@@ -22,5 +22,5 @@ def relu6(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return jnp.clip(x, 0, 6)
 
 
-relu.defvjp(lambda x: (relu(x),) * 2, lambda y, g: (jnp.where(y > 0, g, 0),))
-relu6.defvjp(lambda x: (relu6(x),) * 2, lambda y, g: (jnp.where((y > 0) & (y < 6), g, 0),))
+relu.defvjp(lambda x: (relu(x), relu(x)), lambda y, g: (jnp.where(y > 0, g, 0),))
+relu6.defvjp(lambda x: (relu6(x), relu6(x)), lambda y, g: (jnp.where((y > 0) & (y < 6), g, 0),))
