@@ -151,8 +151,7 @@ class Side:
 
 def jitted_step(config: Config, tx: optax.GradientTransformation) -> Any:
     """One step on one batch, compiled as in training."""
-    options = compiler_options(barriers=config.model.remat or config.model.encoder != "plain")
-    return jax.jit(make_train_step(config, tx), donate_argnums=0, compiler_options=options)
+    return jax.jit(make_train_step(config, tx), donate_argnums=0, compiler_options=compiler_options(barriers=True))
 
 
 def _varied(name: str, value: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -26,8 +26,9 @@ def compiler_options(*, barriers: bool = False, onednn: bool = True) -> dict[str
     """Options for `jax.jit`: on a CPU those above, if its jaxlib knows them; else none.
 
     Args:
-        barriers: for a function that relies on `jax.lax.optimization_barrier`: one that has activations computed again
-            for the gradient, or the gradient of a depthwise convolution.
+        barriers: for a function that relies on `jax.lax.optimization_barrier`, as a train step does: between how a
+            batch is taken and what is computed with it, for activations computed again, and in the gradient of a
+            depthwise convolution.
         onednn: use oneDNN where it is there.
     """
     options = ONEDNN_CONVOLUTIONS if onednn and has_onednn() else EIGEN_CONVOLUTIONS

@@ -129,14 +129,13 @@ def make_train_steps(
         The function. Its source is `training.batches.Source`, from which each step takes its own batch.
     """
     train_step, sharding = make_train_step(config, tx, frozen), batch_sharding(mesh)
-    barriers = config.model.remat or config.model.encoder != "plain"
 
     @functools.partial(
         jax.jit,
         donate_argnums=0,
         static_argnames="count",
         out_shardings=replicated(mesh),
-        compiler_options=compiler_options(barriers=barriers),
+        compiler_options=compiler_options(barriers=True),
     )
     def train_steps(state: TrainState, source: Any, key: Array, *, count: int) -> tuple[TrainState, Array]:
         def body(state: TrainState, _: None) -> tuple[TrainState, Array]:
