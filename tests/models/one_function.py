@@ -6,7 +6,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from unet_jax.config import ModelConfig
-from unet_jax.models.layers import ConvBlock, ConvTranspose, Dropout, Pointwise, batch_norm, max_pool
+from unet_jax.models.batch_norm import BatchNorm
+from unet_jax.models.layers import ConvBlock, ConvTranspose, Dropout, Pointwise, max_pool
 
 
 class OneFunction(nn.Module):
@@ -29,7 +30,7 @@ class OneFunction(nn.Module):
             skips.append(x)
             x = max_pool(x)
             if c.norm == "pool":
-                x = batch_norm(c.norm_momentum, dtype, f"norm{level}", train=train)(x)
+                x = BatchNorm(c.norm_momentum, dtype, train, name=f"norm{level}")(x)
             x = dropout(x)
         x = block(widths[-1], name="bottom")(x)
         for level, width in reversed(list(enumerate(widths))):

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from unet_jax.models.sums import channel_sums
 
 EPSILON = 1e-3
-"""Keras' own, added to variances."""
+"""Number added to variances, Keras' own."""
 
 
 class BatchNorm(nn.Module):
@@ -55,6 +55,7 @@ def normalise(
 
 
 _Result = tuple[Array, tuple[Array, Array]]
+"""Normalised values; mean and variance."""
 
 
 def _forward(x: Array, scale: Array, bias: Array, dtype: jnp.dtype) -> tuple[_Result, tuple[Array, ...]]:
@@ -66,9 +67,7 @@ def _forward(x: Array, scale: Array, bias: Array, dtype: jnp.dtype) -> tuple[_Re
     return (y, (mean, var)), (x, mean, var, scale)
 
 
-def _backward(
-    dtype: jnp.dtype, kept: tuple, gradients: tuple[Array, tuple[Array, Array]]
-) -> tuple[Array, Array, Array]:
+def _backward(dtype: jnp.dtype, kept: tuple[Array, ...], gradients: _Result) -> tuple[Array, Array, Array]:
     (x, mean, var, scale), g = kept, gradients[0].astype(jnp.float32)
     count, factor = x.size // x.shape[-1], jax.lax.rsqrt(var + EPSILON)
     normal = (x - _wide(mean)) * _wide(factor)

@@ -10,7 +10,6 @@ from flax import linen as nn
 from jaxtyping import Array, Float, UInt32
 
 from unet_jax.config import ModelConfig
-from unet_jax.models.activation import relu
 from unet_jax.models.batch_norm import BatchNorm
 from unet_jax.models.convolution import add_bias, convolve
 
@@ -98,8 +97,8 @@ class ConvBlock(nn.Module):
         for i in range(2):
             x = Conv(self.features, self.dtype, name=f"conv{i}")(*parts)
             if self.norm_momentum is not None:
-                x = batch_norm(self.norm_momentum, self.dtype, f"norm{i}", train=self.train)(x)
-            parts = (relu(x),)
+                x = BatchNorm(self.norm_momentum, self.dtype, self.train, name=f"norm{i}")(x)
+            parts = (nn.relu(x),)
         return parts[0]
 
 
@@ -150,7 +149,7 @@ class Layers:
 
     def norm(self, name: str) -> BatchNorm:
         """Make a batch normalisation."""
-        return batch_norm(self.config.norm_momentum, self.dtype, name, train=self.train)
+        return BatchNorm(self.config.norm_momentum, self.dtype, self.train, name=name)
 
     def dropout(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         """Drop values if values are dropped in this call."""
@@ -182,8 +181,3 @@ def max_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
     """
     b, h, w, c = x.shape
     return x.reshape(b, h // 2, 2, w // 2, 2, c).max(axis=(2, 4))
-
-
-def batch_norm(momentum: float, dtype: jnp.dtype, name: str, *, train: bool) -> BatchNorm:
-    """Batch normalisation with Keras' epsilon; statistics are computed and kept in float32."""
-    return BatchNorm(momentum, dtype, train, name=name)

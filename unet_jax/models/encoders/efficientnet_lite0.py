@@ -15,9 +15,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from unet_jax.models.activation import relu6
+from unet_jax.models.batch_norm import BatchNorm
 from unet_jax.models.depthwise import depthwise, same_padding
-from unet_jax.models.layers import Layers, Pointwise, batch_norm
+from unet_jax.models.layers import Layers, Pointwise
 
 STEM = 32
 """Channels of the first convolution."""
@@ -86,7 +86,7 @@ class Stem(nn.Module):
         conv = nn.Conv(
             STEM, (3, 3), 2, padding, use_bias=False, dtype=self.dtype, kernel_init=FAN_OUT, name="conv_stem"
         )
-        return relu6(batch_norm(self.momentum, self.dtype, "bn1", train=self.train)(conv(x)))
+        return nn.relu6(BatchNorm(self.momentum, self.dtype, self.train, name="bn1")(conv(x)))
 
 
 class Block(nn.Module):
@@ -107,11 +107,11 @@ class Block(nn.Module):
     def __call__(self, x: Float[Array, "b h w i"]) -> Float[Array, "b h2 w2 o"]:
         i, inside = x.shape[-1], self.stage.expansion * x.shape[-1]
         widens = self.stage.expansion > 1
-        norms = iter(batch_norm(self.momentum, self.dtype, f"bn{n}", train=self.train) for n in (1, 2, 3))
+        norms = iter(BatchNorm(self.momentum, self.dtype, self.train, name=f"bn{n}") for n in (1, 2, 3))
         y = x
         if widens:
-            y = relu6(next(norms)(self._pointwise("conv_pw", inside)(y)))
-        y = relu6(next(norms)(Depthwise(self.stage.size, self.stride, self.dtype, name="conv_dw")(y)))
+            y = nn.relu6(next(norms)(self._pointwise("conv_pw", inside)(y)))
+        y = nn.relu6(next(norms)(Depthwise(self.stage.size, self.stride, self.dtype, name="conv_dw")(y)))
         y = next(norms)(self._pointwise("conv_pwl" if widens else "conv_pw", self.stage.features)(y))
         return x + y if self.stride == 1 and i == self.stage.features else y
 
