@@ -26,8 +26,8 @@ FIGURE = Path(__file__).with_name("sweep.png")
 class Options:
     """Measure, and print a table. Let nothing else run on the machine meanwhile."""
 
-    only: tuple[Literal[Timing, "memory"], ...] = ()
-    """What to measure; by default all but memory."""
+    only: tuple[Literal[Timing, "memory", "scaling"], ...] = ()
+    """What to measure; by default all but memory and scaling."""
     against: tuple[Literal["torch", "keras", "smp"], ...] = ()
     """Peers to measure beside the networks: torch and keras beside train_step, inference and the sweep, smp
     (segmentation_models_pytorch) beside best_train_step and best_inference. torch and smp need the extra `peers`."""
@@ -66,6 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name in ("convert", "predict"):
             if name in wanted:
                 rows += workers.alone("experiments.benchmarks.commands", name, Path(folder))
+        if "scaling" in wanted:
+            print("\n" + workers.alone("experiments.benchmarks.scaling", "report", Path(folder)), flush=True)
     if "startup" in wanted:
         rows += workers.alone("experiments.benchmarks.commands", "startup")
     if rows:

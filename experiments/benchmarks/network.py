@@ -30,7 +30,7 @@ TOLERANCE = 1e-3
 
 ANYWHERE = (Case(64, 4, 128), Case(16, 16, 128), BestCase(16, 192), BestCase(16, 256))
 """Measured in each precision that is asked for."""
-ON_ACCELERATOR = (Case(64, 32, 128, "bfloat16"), Case(64, 32, 256, "bfloat16"))
+ON_ACCELERATOR = tuple(Case(width, 32, size, "bfloat16") for width in (64, 16) for size in (128, 256))
 
 NEEDED = {
     "torch": ("torch",),

@@ -1,5 +1,6 @@
 """This program's network behind the interface that peers have too (see `network`)."""
 
+import functools
 import time
 from dataclasses import replace
 from typing import Any
@@ -104,21 +105,23 @@ class Side:
         return (time.perf_counter() - began) / calls
 
     def matmul_peak(self, dtype: str) -> float:
-        """The floating-point operations a second of a large matrix product: the most that the device does."""
+        """The floating-point operations a second of a large matrix product, by the faster of the device's libraries."""
         n = 8192 if self.describe()["accelerator"] else 3072
         a = jax.random.normal(jax.random.key(0), (n, n), dtype)
-        product = jax.jit(jnp.matmul)
-        self._call = lambda: product(a, a)
-        self.block(1)
-        return 2 * n**3 / min(self.block(4) for _ in range(5))
+        seconds = []
+        for onednn in (False, True):
+            product = jax.jit(jnp.matmul, compiler_options=compiler_options(onednn=onednn))
+            self._call = functools.partial(product, a, a)
+            self.block(1)
+            seconds += [self.block(4) for _ in range(5)]
+        return 2 * n**3 / min(seconds)
 
     def xla_flops(self, kind: Kind) -> float:
-        """What XLA counts in the program of a call."""
+        """What XLA counts in the program of a call, compiled without oneDNN, into whose calls it does not see."""
         if kind == "train_step":
-            return xla_flops(
-                jitted_step(self.config, self.tx).lower(self.state, self.batch, jax.random.key(0)).compile()
-            )
-        predict: Any = make_predict(self.config.model, self.config.preprocess)
+            step = jitted_step(self.config, self.tx, onednn=False)
+            return xla_flops(step.lower(self.state, self.batch, jax.random.key(0)).compile())
+        predict: Any = make_predict(self.config.model, self.config.preprocess, onednn=False)
         batch = self.batch
         return xla_flops(predict.lower(self._variables(), batch.images, batch.p1, batch.p99).compile())
 
@@ -149,9 +152,10 @@ class Side:
         return lambda: predict(variables, self.batch.images, self.batch.p1, self.batch.p99)
 
 
-def jitted_step(config: Config, tx: optax.GradientTransformation) -> Any:
+def jitted_step(config: Config, tx: optax.GradientTransformation, *, onednn: bool = True) -> Any:
     """One step on one batch, compiled as in training."""
-    return jax.jit(make_train_step(config, tx), donate_argnums=0, compiler_options=compiler_options(barriers=True))
+    options = compiler_options(barriers=True, onednn=onednn)
+    return jax.jit(make_train_step(config, tx), donate_argnums=0, compiler_options=options)
 
 
 def _varied(name: str, value: np.ndarray, rng: np.random.Generator) -> np.ndarray:

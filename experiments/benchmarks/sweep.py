@@ -97,7 +97,8 @@ def draw(points: Sequence[Point], peak: float, path: Path) -> None:
             panel.grid(alpha=0.3)
             panel.set_xlabel(LABELS[axis])
         above.set_yscale("log")
-        below.set_ylim(bottom=0)
+    # Once all are drawn, since it ends the scaling of an axis that they share.
+    panels[1, 0].set_ylim(bottom=0)
     panels[0, 0].set_ylabel("ms a slice")
     panels[1, 0].set_ylabel("GFLOP/s of the convolutions")
     panels[0, 0].legend(fontsize=8)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
+from types import MappingProxyType
 from typing import Any
 
 from unet_jax.config import RunError
@@ -62,10 +63,15 @@ class Worker:
         self.close()
 
 
-def alone(module: str, function: str, *args: Any) -> Any:
-    """What a function returns in a process of its own, which has neither computed nor imported anything before."""
+def alone(module: str, function: str, *args: Any, environment: Mapping[str, str] = MappingProxyType({})) -> Any:
+    """What a function returns in a process of its own, which has neither computed nor imported anything before.
+
+    Args:
+        module, function, args: what is called with what.
+        environment: variables that the process has besides ours.
+    """
     with (
-        _environment({}),
+        _environment(environment),
         ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool,
     ):
         return pool.submit(_call, module, function, args).result()

@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 
 from experiments.benchmarks import __main__ as benchmarks
-from experiments.benchmarks import network, ours
+from experiments.benchmarks import network, ours, phantom
 from experiments.benchmarks.cases import BestCase, Case, Row, network_input, sample
 from experiments.benchmarks.flops import convolutions, forward_flops, train_flops, xla_flops
+from experiments.benchmarks.scaling import ENVIRONMENT, count_all_reduced
 from experiments.benchmarks.variants import fastest
-from experiments.benchmarks.workers import Worker
+from experiments.benchmarks.workers import Worker, alone
 from tests.helpers.commands import loaded_by_help
-from unet_jax.config import RunError, UserError, preset
+from unet_jax.config import ModelConfig, RunError, UserError, preset
+from unet_jax.models.network import abstract_variables
 
 
 @contextmanager
@@ -297,3 +299,28 @@ def test_help_loads_nothing_heavy():
     said, loaded = loaded_by_help("experiments.benchmarks")
     assert "--against" in said
     assert not {"jax", "tensorflow", "torch", "matplotlib"} & loaded
+
+
+def test_data_that_two_measurements_need_are_made_once(tmp_path):
+    first, again = (phantom.converted(tmp_path, 3, 16) for _ in range(2))
+    assert first.path == again.path and len(first) == len(again) > 3
+
+
+def test_bytes_of_all_reduces():
+    program = """
+  %all-reduce.1 = f32[3,3,1,64]{3,2,1,0} all-reduce(%a), channel_id=1, to_apply=%add
+  %b = f32[8]{0} add(%x, %y)
+  ROOT %c = (bf16[10]{0}, f32[]) all-reduce(%d, %e), channel_id=2
+  %f = pred[7]{0} all-reduce-start(%g)
+"""
+    assert count_all_reduced(program) == (3, 4 * 576 + 2 * 10 + 4 + 7)
+
+
+@pytest.mark.slow
+def test_devices_add_up_the_gradients(tmp_path):
+    """Each float32 gradient, and little else: the sums of batch normalisation, and what the metrics count."""
+    data = phantom.converted(tmp_path, 6, 64).path
+    count, size = alone("experiments.benchmarks.scaling", "all_reduced", data, 2, environment=ENVIRONMENT)
+    variables = abstract_variables(ModelConfig(width=2))
+    gradients = 4 * sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+    assert count >= 1 and gradients <= size < 1.2 * gradients + 4096
