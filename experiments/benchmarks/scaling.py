@@ -54,7 +54,8 @@ def all_reduced(data: Path, width: int) -> tuple[int, int]:
     source, _ = next(feed(arrays, Order(np.arange(len(arrays)), BATCH, 0), 0, 1, "device", mesh, steps_per_dispatch()))
     state: Any = jax.eval_shape(lambda: init_state(config, arrays.size, tx))
     key: Any = jax.eval_shape(lambda: jax.random.key(0))
-    program = make_train_steps(config, tx, mesh).lower(state, source, key, count=1).compile()
+    steps: Any = make_train_steps(config, tx, mesh)
+    program = steps.lower(state, source, key, count=1).compile()
     return count_all_reduced(program.as_text() or "")
 
 
