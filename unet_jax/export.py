@@ -23,8 +23,11 @@ class Options:
     """Checkpoint to use: best, latest, or the number of a step."""
     data: Path | None = None
     """Converted dataset that the network was trained on; default: the one of the run."""
+    choices_of: Path | None = None
+    """Folder of a run with the same options on another split. Threshold and cleaning are those of its best checkpoint;
+    for a network that was trained on all slices (--split.kind whole), which can choose neither."""
     summary: Path | None = None
-    """The summary.json of an evaluation, for the scores in the model card."""
+    """The summary.json of an evaluation of the network, or of that of --choices-of, for the model card's scores."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         dtype=options.dtype,
         checkpoint=options.checkpoint,
         data=options.data,
+        choices_of=options.choices_of,
         summary=options.summary,
     )
     size = sum(path.stat().st_size for path in options.out.iterdir())

@@ -32,15 +32,20 @@ CONFIG = replace(
 )
 
 
-def card(config: Config = CONFIG, summary=None, straddling=0) -> str:
-    sides = {"train": 7, "validation": 1, "test": 2}
+def split(kind="patient", patients_straddling=0) -> SimpleNamespace:
+    """What a card says of a split: its kind, and numbers of slices."""
+    sides = {"train": [*range(7)], "val": [7], "test": [8, 9]}
+    return SimpleNamespace(kind=kind, patients_straddling=patients_straddling, **sides)
+
+
+def card(config: Config = CONFIG, summary=None, of_run=None, twin=None) -> str:
     return model_card(
         name="best",
         workdir="a",
         config=config,
         chosen=CHOSEN,
-        sides=sides,
-        straddling=straddling,
+        split=of_run or split(),
+        twin=twin,
         patients=9,
         summary=summary,
     )
@@ -114,9 +119,20 @@ def test_data_and_encoder_are_those_of_the_run(monkeypatch):
     real, phantom = card(), card(preset("demo"))
     assert "CC BY 4.0" in real and "drawn at random" in real and "No patient is on two sides." in real
     assert "CC BY 4.0" not in phantom and "Computer-made phantom slices" in phantom
-    assert "3 patients have slices both in training and elsewhere" in card(straddling=3)
+    assert "3 patients have slices both in training and elsewhere" in card(of_run=split(patients_straddling=3))
     options = {"model.encoder": "efficientnet_lite0", "model.encoder-weights": "hf:a/b"}
     monkeypatch.setattr(card_module, "flatten", lambda config, flat=card_module.flatten: flat(config) | options)
     pretrained = card()
     assert "started from EfficientNet-Lite0, trained on ImageNet" in pretrained and "licence Apache 2.0" in pretrained
     assert yaml.safe_load(pretrained.split("---\n")[1])["license"] == "apache-2.0"
+
+
+def test_a_network_of_all_slices_has_the_scores_of_its_twin():
+    alone = card(summary=summary(), of_run=split("whole", patients_straddling=9))
+    assert "trained on all 7 slices" in alone and "No patient is on two sides." not in alone
+    assert "another network" not in alone
+    both = " ".join(card(summary=summary(), of_run=split("whole"), twin=split()).split())
+    assert "They are those of another network** with the same options, trained on the split `patient`: 7 slices" in both
+    assert (
+        "1 for validation, 2 for test, no patient on two sides. Threshold and cleaning were chosen by it too." in both
+    )

@@ -11,8 +11,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import unet_jax
-from unet_jax import export, predict
-from unet_jax.config import UserError
+from unet_jax import eval as evaluate
+from unet_jax import export, predict, train
+from unet_jax.config import UserError, preset, read_config, to_options
 from unet_jax.data.converted.arrays import open_arrays
 from unet_jax.data.splits import load_split
 from unet_jax.imaging.formats.mat import read_slice
@@ -93,7 +94,7 @@ def test_the_configuration_has_what_was_chosen_and_no_place_of_this_computer(tra
 def test_of_the_encoders_file_the_name_alone_is_kept(trained, tiny_data, weights, named):
     run = open_run(trained)
     run = replace(run, model=replace(run.model, encoder_weights=weights))
-    assert describe(run, open_arrays(tiny_data), "float32").model == replace(run.model, encoder_weights=named)
+    assert describe(run, open_arrays(tiny_data), "float32", run).model == replace(run.model, encoder_weights=named)
 
 
 def test_the_training_slices_are_those_of_the_split(trained, model, tiny_data):
@@ -260,3 +261,37 @@ def test_predict_takes_a_model_and_without_anything_the_packages_own(shipped, mo
         predict.main([*argv, str(tmp_path / "no"), "--workdir", "runs/a", "--model", "best"])
     with pytest.raises(UserError, match="--workdir names no folder"):
         predict.main([*argv, str(tmp_path / "no"), "--workdir"])
+
+
+@pytest.fixture(scope="module")
+def whole(trained, tiny_data, tmp_path_factory) -> Path:
+    """A run with the options of `trained`, on all slices: stopped after an epoch, since it is only to be exported."""
+    workdir = tmp_path_factory.mktemp("whole") / "run"
+    config = read_config(trained / "config.json")
+    given = [*to_options(config, preset(config.preset, config.data)), "--split.kind", "whole", "--optim.epochs", "1"]
+    assert train.main(["--workdir", str(workdir), "--data", str(tiny_data), "--preset", config.preset, *given]) == 0
+    return workdir
+
+
+def with_epochs(workdir: Path, epochs: int) -> None:
+    stored = json.loads((workdir / "config.json").read_text())
+    stored["optim"]["epochs"] = epochs
+    (workdir / "config.json").write_text(json.dumps(stored))
+
+
+def test_choices_and_scores_of_a_network_of_all_slices_are_its_twins(whole, trained, tmp_path, capsys):
+    with pytest.raises(UserError, match=r"--choices-of .* has optim\.epochs 30, and .* has 1\."):
+        exported(whole, tmp_path / "a", "--choices-of", str(trained))
+    with_epochs(whole, 30)  # as if it had run to the end
+    assert evaluate.main(["--workdir", str(trained), "--split", "test", "--output", str(tmp_path / "scores")]) == 0
+    scores = ["--summary", str(tmp_path / "scores" / "summary.json")]
+    folder = exported(whole, tmp_path / "b", "--choices-of", str(trained), *scores, "--checkpoint", "latest")
+    ours, twins = read_info(folder), open_run(trained)
+    assert (ours.threshold, ours.postprocess) == (twins.threshold, twins.postprocess)
+    assert ours.checkpoint_sha256 == open_run(whole, "latest").sha256 != twins.sha256
+    assert "those of another network" in (folder / "README.md").read_text()
+
+    # Scores are of the network that they are said to be of.
+    assert evaluate.main(["--workdir", str(whole), "--split", "test", "--output", str(tmp_path / "own")]) == 0
+    with pytest.raises(UserError, match="is of another network than"):
+        exported(whole, tmp_path / "c", "--choices-of", str(trained), "--summary", str(tmp_path / "own/summary.json"))

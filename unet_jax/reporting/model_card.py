@@ -44,8 +44,8 @@ def model_card(
     workdir: str,
     config: Config,
     chosen: Any,
-    sides: Mapping[str, int],
-    straddling: int,
+    split: Any,
+    twin: Any,
     patients: int,
     summary: Mapping[str, Any] | None,
 ) -> str:
@@ -57,8 +57,9 @@ def model_card(
         config: of the run.
         chosen: has `size`, `threshold`, `postprocess`, `mask_rule`, `step`, `data_digest`, `checkpoint_sha256`,
             `dtype`, `unet_jax` and `init_from`.
-        sides: slices for training, validation and test.
-        straddling: patients with slices in training and elsewhere.
+        split: the run's `data.splits.Split`.
+        twin: that of the run of the same recipe by which threshold and cleaning were chosen and which has the scores;
+            None for the run itself.
         patients: number of all patients of the dataset.
         summary: content of an evaluation's summary.json; without one the card says that there are no scores.
 
@@ -85,8 +86,8 @@ def model_card(
             phantom=config.data is None,
             encoder=_origin(options),
             start=start,
-            sides=sides,
-            straddling=straddling,
+            split=split,
+            twin=twin,
             patients=patients,
             scores=None if summary is None else _scores(summary, chosen.data_digest),
         )

@@ -152,7 +152,8 @@ def write_evaluation(
     )
     made, calibration = scored.parts[0].predictor.describe(), calibration_summary(scored.calibration)
     summary |= {"thresholds": used, "data_digest": arrays.digest}
-    summary |= {name: made[name] for name in ("tta", "postprocess")}
+    summary |= {name: made[name] for name in ("tta", "postprocess", "library", "precision")}
+    summary["networks"] = [network.sha256 for part in scored.parts for network in part.predictor.networks]
     summary["calibration"] = {name: calibration[name] for name in ("ece", "ece_candidates")}
     if initial is not None:
         summary["initial"] = initial
