@@ -65,7 +65,7 @@ def preset(name: PresetName, data: str | None = None) -> Config:
                 gamma_p=0.3,
                 healthy=0.5,
             ),
-            loss=LossConfig(dice=0.0, slice_dice=1.0),
+            loss=LossConfig(dice=0.0, slice_dice=1.0, smoothing=100.0),
             optim=OptimConfig(
                 epochs=16,
                 final_learning_rate=1e-6,
