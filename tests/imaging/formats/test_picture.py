@@ -5,12 +5,13 @@ import struct
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image, TiffImagePlugin
+from PIL import Image, ImageOps, TiffImagePlugin
 
 from tests.helpers.images import RAMP, chunk, png_bytes, png_file, refused, same
+from unet_jax.imaging import read
 from unet_jax.imaging.formats.picture import MAX_JPEG_SCANS, check_jpeg
 from unet_jax.imaging.read import read_image, silent_readers
-from unet_jax.imaging.scan import Refused
+from unet_jax.imaging.scan import Reading, Refused
 
 
 class TestPng:
@@ -104,6 +105,31 @@ class TestTiff:
         tifffile.imwrite(tmp_path / "a.tif", image, extratags=[(274, 3, 1, orientation, True)])
         same(tmp_path / "a.tif", image)
 
+    @pytest.mark.parametrize(
+        ("unit", "x", "y", "aspect"), [(2, 300, 300, 1), (1, 2, 1, 2), (2, 204, 98, 204 / 98), (3, 10, 40, 0.25)]
+    )
+    def test_resolutions_tell_the_shape_of_pixels(self, tmp_path, unit, x, y, aspect):
+        # In pixels a unit, whatever the unit; without one they tell nothing but this.
+        tifffile.imwrite(tmp_path / "a.tif", RAMP.astype("u1"), resolution=(x, y), resolutionunit=unit)
+        picture = read.open(tmp_path / "a.tif")
+        assert picture.aspect == pytest.approx(aspect) and picture.spacing is None
+
+    @pytest.mark.parametrize("resolution", [(0, 1), (1, 0), (0, 0)])
+    def test_resolutions_that_are_none(self, tmp_path, resolution):
+        tifffile.imwrite(
+            tmp_path / "a.tif", RAMP.astype("u1"), byteorder="<", resolution=(1234, 4321), resolutionunit=2
+        )
+        raw, along_x = (tmp_path / "a.tif").read_bytes(), struct.pack("<II", 1234, 1)
+        assert raw.count(along_x) == 1
+        (tmp_path / "a.tif").write_bytes(raw.replace(along_x, struct.pack("<II", *resolution)))
+        picture = read.open(tmp_path / "a.tif")
+        assert picture.aspect == 1 and picture.warnings == []
+
+    def test_a_spacing_that_is_given_goes_before_resolutions(self, tmp_path):
+        tifffile.imwrite(tmp_path / "a.tif", RAMP.astype("u1"), resolution=(1, 4), resolutionunit=2)
+        picture = read.open(tmp_path / "a.tif", Reading(spacing=0.5))
+        assert picture.aspect == 1 and picture.spacing == (0.5, 0.5)
+
     def test_odd_metadata_is_silent(self, tmp_path):
         image = RAMP.astype("u1")
         tifffile.imwrite(tmp_path / "a.tif", image, extratags=[(271, 2, 4, b"abc\0", True)])
@@ -135,6 +161,55 @@ class TestOtherPictures:
         same(tmp_path / "a.bmp", image)
         (tmp_path / "a.bmp").rename(tmp_path / "a.tif")
         same(tmp_path / "a.tif", image)
+
+    @pytest.mark.parametrize(("suffix", "unit"), [("png", 1), ("jpg", 1), ("bmp", 1)])
+    def test_dots_an_inch_tell_the_shape_of_pixels(self, tmp_path, suffix, unit):
+        Image.fromarray((RAMP % 256).astype(np.uint8)).save(tmp_path / f"a.{suffix}", dpi=(200, 100))
+        assert read.open(tmp_path / f"a.{suffix}").aspect == pytest.approx(2, rel=0.01)
+        Image.fromarray((RAMP % 256).astype(np.uint8)).save(tmp_path / f"b.{suffix}", dpi=(96, 96))
+        assert read.open(tmp_path / f"b.{suffix}").aspect == 1
+
+
+class TestOrientation:
+    @pytest.mark.parametrize("orientation", range(1, 9))
+    @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tif"])
+    def test_the_network_sees_what_viewers_show(self, tmp_path, name, orientation):
+        path, exif = tmp_path / name, Image.Exif()
+        exif[274] = orientation
+        if name == "a.tif":
+            tifffile.imwrite(path, (RAMP % 256).astype("u1"), extratags=[(274, 3, 1, orientation, True)])
+        else:
+            Image.fromarray((RAMP % 256).astype(np.uint8)).save(path, exif=exif, dpi=(100, 100))
+        with path.open("rb") as f, Image.open(f) as image:  # of a name, Pillow maps TIFF, and turns its rows wrongly
+            shown = np.asarray(ImageOps.exif_transpose(image))
+        stored = read_image(path)
+        assert stored.shape == (20, 17)
+        picture = read.open(path, Reading(upright=True))
+        np.testing.assert_array_equal(picture.read(0), shown)
+        np.testing.assert_array_equal(picture.back(shown), stored)
+        says = f"has orientation {orientation}: predicted as viewers show it; the mask fits the pixels as stored"
+        assert picture.warnings == ([] if orientation == 1 else [says])
+        assert read.open(path).warnings == []
+
+    def test_pixels_that_are_not_square_are_turned_too(self, tmp_path):
+        tifffile.imwrite(tmp_path / "a.tif", RAMP.astype("u1"), resolution=(2, 1), extratags=[(274, 3, 1, 6, True)])
+        assert read.open(tmp_path / "a.tif").aspect == 2
+        assert read.open(tmp_path / "a.tif", Reading(upright=True)).aspect == 0.5
+
+    @pytest.mark.parametrize("exif", [b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"nonsense", bytes(100)])
+    def test_damaged_exif_tells_nothing(self, tmp_path, exif):
+        Image.fromarray((RAMP % 256).astype(np.uint8)).save(tmp_path / "a.jpg", exif=exif)
+        with silent_readers():
+            picture = read.open(tmp_path / "a.jpg", Reading(upright=True))
+        assert picture.read(0).shape == (20, 17) and picture.warnings == []
+
+    @pytest.mark.parametrize("orientation", [0, 9, 65535])
+    def test_orientations_that_are_none(self, tmp_path, orientation):
+        exif = Image.Exif()
+        exif[274] = orientation
+        Image.fromarray((RAMP % 256).astype(np.uint8)).save(tmp_path / "a.png", exif=exif)
+        picture = read.open(tmp_path / "a.png", Reading(upright=True))
+        np.testing.assert_array_equal(picture.read(0), (RAMP % 256).astype(np.uint8))
 
 
 class TestDamaged:

@@ -13,7 +13,7 @@ from PIL import Image, ImageFile, TiffImagePlugin
 from PIL.ExifTags import Base as Tag
 
 from unet_jax.imaging.formats.grey import to_grey
-from unet_jax.imaging.scan import MAX_SIDE, MIN_SIDE, Reading, Refused, Slices, check_sides
+from unet_jax.imaging.scan import MAX_SIDE, MIN_SIDE, NO_TURN, Reading, Refused, Slices, Turn, check_sides, spacing_of
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 MAX_JPEG_SCANS = 50
@@ -21,6 +21,17 @@ MAX_JPEG_SCANS = 50
 
 _PNG_END = b"\0\0\0\0IEND\xae\x42\x60\x82"
 """Length, name and checksum of the last chunk of every PNG."""
+
+_TURNS = {
+    2: Turn(False, (1, -1)),
+    3: Turn(False, (-1, -1)),
+    4: Turn(False, (-1, 1)),
+    5: Turn(True, (1, 1)),
+    6: Turn(True, (1, -1)),
+    7: Turn(True, (-1, -1)),
+    8: Turn(True, (-1, 1)),
+}
+"""Ways from a picture as stored to the one that viewers show, by the orientation that EXIF or TIFF gives."""
 
 _COLOUR_16 = re.compile(r"(RGB|RGBA|RGBa|RGBX|LA);16[LBN]")
 
@@ -35,7 +46,7 @@ def open_slices(path: Path, reading: Reading) -> Slices:
                 check_png(path)
             if image.format == "JPEG":
                 check_jpeg(path)
-            return Slices(_decode(path, image))
+            return _read(path, image, reading)
     except Image.DecompressionBombError as e:
         raise Refused(f"has too many pixels; expected sides of {MIN_SIDE} to {MAX_SIDE}") from e
     except Image.UnidentifiedImageError as e:
@@ -64,7 +75,7 @@ def check_jpeg(path: Path) -> None:
         raise Refused(f"has {scans} scans; expected at most {MAX_JPEG_SCANS}")
 
 
-def _decode(path: Path, image: ImageFile.ImageFile) -> np.ndarray:
+def _read(path: Path, image: ImageFile.ImageFile, reading: Reading) -> Slices:
     check_sides(image.size[::-1])
     # Counting them would go through them all.
     if getattr(image, "is_animated", False):
@@ -73,13 +84,39 @@ def _decode(path: Path, image: ImageFile.ImageFile) -> np.ndarray:
         raise Refused("holds no pixels")
     # Loading removes the orientation from the tags, so they are read first.
     tags: Any = dict(image.tag_v2) if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
+    aspect = _aspect(image, tags)
     grey = image.mode in ("1", "L", "I", "F") or image.mode.startswith("I;16")
     array = _grey_pixels(image, tags) if grey else _colour_pixels(path, image, tags)
-    # For TIFF alone, Pillow turns the picture as its orientation says; that is undone.
-    orientation = _first(tags, Tag.Orientation, 1)
-    array = array.T if orientation in (5, 6, 7, 8) else array
-    array = array[::-1] if orientation in (3, 4, 6, 7) else array
-    return array[:, ::-1] if orientation in (2, 3, 7, 8) else array
+    # Of a PNG, which may have it behind the pixels, only then.
+    orientation = _orientation(image, tags)
+    turn = _TURNS.get(orientation, NO_TURN)
+    # For TIFF alone, Pillow turns the picture as its orientation says.
+    array = turn.undo(array) if tags else array
+    if not reading.upright or turn is NO_TURN:
+        return Slices(array, aspect=aspect)
+    warning = f"has orientation {orientation}: predicted as viewers show it; the mask fits the pixels as stored"
+    return Slices(array, aspect=aspect, turn=turn, warnings=[warning])
+
+
+def _orientation(image: ImageFile.ImageFile, tags: Any) -> int:
+    if tags:
+        return _first(tags, Tag.Orientation, 1)
+    try:
+        return int(image.getexif().get(Tag.Orientation, 1))
+    except Exception:
+        # What viewers cannot read they leave out, and damaged EXIF makes Pillow raise nearly anything.
+        return 1
+
+
+def _aspect(image: ImageFile.ImageFile, tags: Any) -> float | None:
+    """Return the height of a pixel over its width, by the pixels to an inch or centimetre along x and y."""
+    # Those to no unit are left out, of all but TIFF: programs differ in which of the two is along x.
+    x, y = (tags.get(Tag.XResolution), tags.get(Tag.YResolution)) if tags else image.info.get("dpi", (None, None))
+    try:
+        density = spacing_of(float(x), float(y))
+    except (TypeError, ValueError, ArithmeticError):
+        return None
+    return density and density[0] / density[1]
 
 
 def _grey_pixels(image: ImageFile.ImageFile, tags: Any) -> np.ndarray:
