@@ -43,7 +43,7 @@ def read_mat(path: Path) -> list[Any]:
 
 def read_slices(path: Path) -> list[Any]:
     slices = imaging.open(path)
-    images = np.stack([slices.read(i) for i in range(len(slices))])
+    images = np.stack([np.ma.filled(slices.read(i), 0) for i in range(len(slices))])
     assert np.isfinite(images).all(), "values that are not finite"
     return [images]
 

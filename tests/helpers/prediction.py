@@ -11,7 +11,6 @@ import numpy as np
 from PIL import Image
 
 from unet_jax.imaging.resize import NativeSlice
-from unet_jax.inference.network import Network
 from unet_jax.inference.predictor import Predictor, Probabilities
 from unet_jax.predict import main
 
@@ -71,19 +70,6 @@ class FakePredictor(Predictor):
         cls.stream = stream
         yield
         cls.stream = whole
-
-
-def corner_network(size: int = 64) -> Network:
-    """A network that finds what is bright above the diagonal from the upper left to the lower right corner, only."""
-    above = np.triu(np.ones((size, size), bool), 1)
-
-    def probabilities(images, p1, p99, *, tta):
-        low, span = p1[:, None, None], (p99 - p1)[:, None, None]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            scaled = np.where(span > 0, np.clip((images - low) / span, 0, 1), 0)
-        return np.where(above, scaled, 0).astype(np.float32)
-
-    return Network("corner", None, size, probabilities, None, 7, "", 0.5, None, "NumPy", "float32", None)
 
 
 def bright(rows: int, h: int = 20, w: int = 17) -> np.ndarray:

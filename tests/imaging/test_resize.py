@@ -150,6 +150,32 @@ def test_from_network_takes_a_block_back_to_its_place():
     np.testing.assert_array_equal(shrunk, expected)
 
 
+def test_what_is_masked_does_not_count_and_becomes_the_first_percentile():
+    tissue = np.arange(10_201).reshape(101, 101) + 300
+    image = np.ma.MaskedArray(np.full((202, 101), -32768, np.int16), np.ones((202, 101), bool))
+    image[:101] = tissue  # which is unmasked by it
+    got, alone = to_network(image, 202), to_network(tissue.astype(np.int16), 101)
+    assert (got.p1, got.p99) == (alone.p1, alone.p99) == (402.0, 10_398.0)
+    np.testing.assert_array_equal(got.image[:101, 50:151], tissue)
+    np.testing.assert_array_equal(got.image[101:], 402)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int32, np.float32])
+def test_percentiles_of_what_is_not_masked(dtype):
+    rng = np.random.default_rng(0)
+    image = np.ma.MaskedArray(rng.integers(0, 100, (37, 20)).astype(dtype), rng.random((37, 20)) < 0.4)
+    assert percentiles(image) == tuple(np.percentile(image.data[~image.mask].astype(np.float64), (1, 99)))
+    if dtype is np.float32:
+        image.data[image.mask] = np.nan
+        assert np.isfinite(to_network(image, 16).image).all()
+
+
+def test_nothing_but_background_is_nothing():
+    for data in (np.full((20, 20), 9, np.int16), np.full((20, 20), np.nan)):
+        got = to_network(np.ma.MaskedArray(data, True), 16)
+        assert (got.p1, got.p99) == (0.0, 0.0) and not got.image.any()
+
+
 @pytest.mark.parametrize(
     ("shape", "aspect", "square"),
     [

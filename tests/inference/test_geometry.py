@@ -1,7 +1,7 @@
 """One slice in pictures, DICOM files and volumes, lying and spaced in every way.
 
-The network (`corner_network`) finds at its own size what is bright above the diagonal, so that of a slice that it is
-shown on its side, mirrored or squeezed it makes another mask.
+The network (`tests.helpers.corner`) finds at its own size what is bright above the diagonal, so that of a slice that
+it is shown on its side, mirrored or squeezed it makes another mask.
 """
 
 import nibabel as nib
@@ -10,42 +10,15 @@ import pytest
 from nibabel.orientations import axcodes2ornt, ornt_transform
 from PIL import Image
 
+from tests.helpers.corner import SIDE, corner_predictor, dice, head, mask_of, wanted
 from tests.helpers.images import dicom_file
-from tests.helpers.prediction import corner_network
-from unet_jax.inference.predictor import Predictor
-
-SIDE = 64
 
 
 @pytest.fixture
 def predictor(monkeypatch):
-    one = Predictor([corner_network()], 0.5)
+    one = corner_predictor()
     monkeypatch.setattr("unet_jax.runs.networks.load", lambda *given, **named: one)
     return one
-
-
-def head() -> np.ndarray:
-    """Three bright discs in a dark one, the first of them above the diagonal; as a slice is looked at."""
-    y, x = np.mgrid[:SIDE, :SIDE]
-    image = np.where((y - 32) ** 2 + (x - 32) ** 2 < 30**2, 300, 0)
-    image[(y - 20) ** 2 + (x - 42) ** 2 < 9**2] = 2000
-    image[(y - 24) ** 2 + (x - 12) ** 2 < 5**2] = 2000  # above it, too, in a slice of narrower pixels
-    image[(y - 52) ** 2 + (x - 40) ** 2 < 5**2] = 2000  # in one of lower pixels
-    return image.astype(np.int16)
-
-
-def wanted() -> np.ndarray:
-    y, x = np.mgrid[:SIDE, :SIDE]
-    return (y - 20) ** 2 + (x - 42) ** 2 < 9**2
-
-
-def mask_of(job, name: str) -> np.ndarray:
-    path = job.out / name
-    return np.asarray(nib.load(path).dataobj) > 0 if name.endswith("gz") else np.asarray(Image.open(path)) > 0
-
-
-def dice(a: np.ndarray, b: np.ndarray) -> float:
-    return 2 * (a & b).sum() / (a.sum() + b.sum())
 
 
 def test_the_network_is_not_symmetric(job, predictor):

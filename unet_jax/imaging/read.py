@@ -103,8 +103,8 @@ def open(path: Path, reading: Reading = AS_STORED) -> Slices:
 
     Pixels come in the type of the file, as it stores them, or upright if that is wanted: as an affine,
     ImageOrientationPatient or an EXIF orientation tells. Colour becomes grey by the luma of ITU-R BT.601: the channel
-    itself where the three are equal everywhere, else a floating-point picture. Transparency is dropped; 1-bit and
-    palette pictures become 8-bit.
+    itself where the three are equal everywhere, else a floating-point picture. Pictures with opacity are laid over
+    black; 1-bit and palette pictures become 8-bit.
 
     Raises:
         ImageError: whatever keeps the file from being an image with sides of MIN_SIDE to MAX_SIDE pixels.

@@ -120,7 +120,7 @@ class Slices:
         if not tissue.size:
             self.warnings.append("has nothing but background")
         elif tissue.min() == tissue.max():
-            self.warnings.append(f"has the same value everywhere ({tissue[(0,) * tissue.ndim]:g})")
+            self.warnings.append(same_everywhere(float(tissue.min())))
 
     def set_aspect(self, aspect: float | None) -> None:
         """Set `stored_aspect`, by default that of `spacing`; one that no scanner has is not believed."""
@@ -163,6 +163,11 @@ class Slices:
 
         writers = {"mask": write.write_mask, "probs": write.write_probs, "uncertainty": write.write_spread}
         writers[kind](path, planes.pop())
+
+
+def same_everywhere(value: float) -> str:
+    """Warn about pixels that have one value."""
+    return f"has the same value everywhere ({value:g})"
 
 
 def contiguous(image: Shaped[np.ndarray, "*shape"]) -> Shaped[np.ndarray, "*shape"]:

@@ -191,6 +191,58 @@ class TestModality:
         refused(path, "has a rescale slope of")
 
 
+class TestPadding:
+    @pytest.mark.parametrize("syntax", [EXPLICIT, IMPLICIT, BIG_ENDIAN])
+    @pytest.mark.parametrize(
+        ("dtype", "padding"), [("i2", -2000), ("i2", -32768), ("u2", 0), ("u2", 63536), ("u1", 255)]
+    )
+    def test_the_value_is_masked(self, tmp_path, dtype, padding, syntax):
+        image = (RAMP % 200 + 1).astype(dtype)
+        image[:3] = padding
+        path = dicom_file(tmp_path / "a.dcm", image, syntax, PixelPaddingValue=padding)
+        same(path, np.ma.MaskedArray(image, image == padding))
+        # Without the element it is a value as any.
+        same(dicom_file(tmp_path / "a.dcm", image, syntax), image)
+
+    @pytest.mark.parametrize(("value", "limit"), [(-2000, -1990), (-1990, -2000)])
+    def test_a_range_has_both_its_ends(self, tmp_path, value, limit):
+        image = RAMP.astype(np.int16)
+        image[0, :5] = [-2001, -2000, -1995, -1990, -1989]
+        path = dicom_file(tmp_path / "a.dcm", image, PixelPaddingValue=value, PixelPaddingRangeLimit=limit)
+        same(path, np.ma.MaskedArray(image, (image >= -2000) & (image <= -1990)))
+
+    @pytest.mark.parametrize(
+        ("dtype", "stored", "vr", "value"), [("i2", -2000, "US", 63536), ("u2", 63536, "SS", -2000)]
+    )
+    def test_a_value_of_the_other_sign(self, tmp_path, dtype, stored, vr, value):
+        image = RAMP.astype(dtype)
+        image[:3] = stored
+        data = pydicom.dcmread(dicom_file(tmp_path / "a.dcm", image))
+        data.add_new("PixelPaddingValue", vr, value)
+        data.save_as(tmp_path / "a.dcm")
+        same(tmp_path / "a.dcm", np.ma.MaskedArray(image, image == stored))
+
+    def test_it_is_a_value_before_it_is_scaled_or_inverted(self, tmp_path):
+        image = RAMP.astype(np.int16)
+        image[:3] = -2000
+        path = dicom_file(tmp_path / "a.dcm", image, PixelPaddingValue=-2000, RescaleSlope=1, RescaleIntercept=-1024)
+        same(path, np.ma.MaskedArray(image.astype(np.int32) - 1024, image == -2000))
+        white = dicom_file(tmp_path / "b.dcm", image, PixelPaddingValue=-2000, PhotometricInterpretation="MONOCHROME1")
+        same(white, np.ma.MaskedArray(-1 - image, image == -2000))
+
+    def test_nothing_but_padding(self, tmp_path):
+        picture = read.open(dicom_file(tmp_path / "a.dcm", np.full((20, 17), 9, np.int16), PixelPaddingValue=9))
+        assert picture.warnings == ["has nothing but background"] and picture.read(0).mask.all()
+
+    @pytest.mark.parametrize("value", ["", 70000])
+    def test_values_that_are_none(self, tmp_path, value):
+        image = (RAMP * 1000).astype(np.int32)
+        data = pydicom.dcmread(dicom_file(tmp_path / "a.dcm", image))
+        data.add_new("PixelPaddingValue", "LO", str(value))
+        data.save_as(tmp_path / "a.dcm")
+        same(tmp_path / "a.dcm", np.ma.MaskedArray(image, image == value) if value else image)
+
+
 class TestCompressed:
     def test_rle(self, tmp_path):
         image = (RAMP * 190).astype(np.uint16)

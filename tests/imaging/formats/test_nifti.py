@@ -166,6 +166,37 @@ class TestUpright:
         np.testing.assert_array_equal(volume.read(5), RAMP[::-1, ::-1, 5].T)
 
 
+class TestBackground:
+    @pytest.mark.parametrize("dtype", ["f4", "f8"])
+    def test_what_is_not_a_number(self, tmp_path, dtype):
+        values = RAMP.astype(dtype)
+        values[:, :, :2] = values[3:5, 6, 9] = np.nan
+        volume = open_volume(nifti_file(tmp_path / "a.nii", values), axis=2)
+        assert volume.warnings == ["has 578 of its 5760 voxels not a number (NaN), taken for background"]  # 2 * 288 + 2
+        for i in (0, 9, 10):
+            image = volume.read(i)
+            assert image.dtype == dtype
+            np.testing.assert_array_equal(np.ma.getmaskarray(image), np.isnan(values[:, :, i]))
+            np.testing.assert_array_equal(np.ma.filled(image, 0), np.nan_to_num(values[:, :, i]))
+        assert not isinstance(volume.read(10), np.ma.MaskedArray)
+
+    def test_turned_and_scaled_it_stays_where_it_is(self, tmp_path):
+        values = RAMP.astype(np.float32)
+        values[3, 6, 9] = np.nan
+        path = patched(nifti_file(tmp_path / "a.nii", values), at_112=struct.pack("<ff", 2, -3))
+        image = open_volume(path, axis=2, upright=True).read(9)
+        np.testing.assert_array_equal(np.argwhere(image.mask), [[17 - 6, 15 - 3]])
+        np.testing.assert_array_equal(image.filled(0), np.nan_to_num(values[::-1, ::-1, 9].T * 2 - 3))
+
+    @pytest.mark.parametrize("dtype", ["i2", "f4"])
+    def test_one_value_everywhere(self, tmp_path, dtype):
+        values = np.full(SHAPE, 7).astype(dtype)
+        path = patched(nifti_file(tmp_path / "a.nii", values), at_112=struct.pack("<ff", 2, 1))
+        assert open_volume(path, axis=2).warnings == ["has the same value everywhere (15)"]
+        values[0, 0, 0] = 6
+        assert open_volume(nifti_file(tmp_path / "b.nii", values), axis=2).warnings == []
+
+
 class TestPixels:
     @pytest.mark.parametrize(("axis", "aspect"), [(0, 0.75 / 3), (1, 0.5 / 3), (2, 0.5 / 0.75)])
     def test_their_height_over_their_width(self, tmp_path, axis, aspect):
@@ -268,7 +299,7 @@ class TestRefused:
             (np.zeros((5, 4, 300), np.int16), "is 5x300 pixels"),
             (np.zeros((16, 16, 3), np.complex64), "holds complex64"),
             (np.zeros((16, 16, 3), [("R", "u1"), ("G", "u1"), ("B", "u1")]), "holds ["),
-            (np.where(RAMP == 7, np.nan, RAMP), "not a number"),
+            (np.full(SHAPE, np.nan), "has no voxel that is a number"),
             (np.where(RAMP == 7, -np.inf, RAMP), "infinite"),
             (np.where(RAMP == 7, 1e31, RAMP), "beyond 1e+30"),
         ],

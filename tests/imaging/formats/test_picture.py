@@ -1,6 +1,7 @@
 """PNG, JPEG, TIFF and BMP as other programs write them, and what is refused of them."""
 
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -28,12 +29,59 @@ class TestPng:
 
     @pytest.mark.parametrize("depth", [8, 16])
     @pytest.mark.parametrize(("colour", "channels"), [(4, 2), (2, 3), (6, 4)])
-    def test_equal_channels_are_grey_and_alpha_is_dropped(self, tmp_path, depth, colour, channels):
+    def test_equal_channels_are_grey(self, tmp_path, depth, colour, channels):
         grey = (RAMP * 190 if depth == 16 else RAMP % 256).astype(f"u{depth // 8}")
         samples = np.repeat(grey[..., None], channels, -1)
         if channels in (2, 4):
-            samples[..., -1] = RAMP[::-1]
+            samples[..., -1] = 2**depth - 1
         same(png_file(tmp_path / "a.png", samples, depth, colour), grey)
+
+    @pytest.mark.parametrize("depth", [8, 16])
+    @pytest.mark.parametrize(("colour", "channels"), [(4, 2), (6, 4)])
+    def test_opacity_is_over_black_and_what_is_transparent_is_masked(self, tmp_path, depth, colour, channels):
+        top = 2**depth - 1
+        samples = np.full((20, 17, channels), top)
+        samples[5:9, :, :-1] = 100
+        samples[0, :4, -1] = [0, 1, top // 3, top - 1]
+        samples[5, :3, -1] = [0, top // 5, top // 2]
+        samples[1, 1, :-1], samples[1, 1, -1] = 7, 0
+        expected = np.ma.MaskedArray(samples[..., 0].astype(f"u{depth // 8}"), samples[..., -1] == 0)
+        expected[0, 1:4] = [1, top // 3, top - 1]
+        expected[5, 1:3] = [20, 50]  # 49.8 and 49.999
+        same(png_file(tmp_path / "a.png", samples, depth, colour), expected)
+
+    @pytest.mark.parametrize("colour", [(200, 0, 0, 255), (250, 0, 0, 204)])
+    def test_colour_with_opacity_becomes_luma_over_black(self, tmp_path, colour):
+        samples = np.full((16, 16, 4), 255)
+        samples[3, 3], samples[4, 4] = colour, (255, 0, 0, 0)
+        image = read_image(png_file(tmp_path / "a.png", samples, 8, 6))
+        assert image[3, 3] == pytest.approx(0.299 * 200, abs=1e-4) and image[0, 0] == 255
+        np.testing.assert_array_equal(np.argwhere(image.mask), [[4, 4]])
+
+    @pytest.mark.parametrize(("depth", "levels"), [(1, 2), (2, 4), (4, 16), (8, 256), (16, 65536)])
+    def test_a_grey_that_is_called_transparent_is_masked(self, tmp_path, depth, levels):
+        values, key = np.resize(np.arange(min(levels, 32)), (16, 16)), min(levels, 32) - 1
+        bits = (values[..., None] >> np.arange(depth)[::-1]) & 1
+        rows = np.packbits(bits.reshape(16, -1), axis=1)
+        packed = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
+        (tmp_path / "a.png").write_bytes(png_bytes(16, 16, depth, 0, packed, chunk(b"tRNS", struct.pack(">H", key))))
+        grey = (values * (255 // (levels - 1) if depth < 8 else 1)).astype(f"u{max(1, depth // 8)}")
+        same(tmp_path / "a.png", np.ma.MaskedArray(grey, values == key))
+
+    @pytest.mark.parametrize("depth", [8, 16])
+    def test_a_colour_that_is_called_transparent_is_masked(self, tmp_path, depth):
+        samples = np.repeat((RAMP * 190 if depth == 16 else RAMP % 256)[..., None], 3, -1)
+        key = samples[4, 5]
+        path = png_file(tmp_path / "a.png", samples, depth, 2, chunk(b"tRNS", struct.pack(">3H", *key)))
+        grey = samples[..., 0].astype(f"u{depth // 8}")
+        same(path, np.ma.MaskedArray(grey, grey == key[0]))
+
+    def test_colours_of_a_palette_that_are_transparent_are_masked(self, tmp_path):
+        palette = bytes(v for i in range(256) for v in (i,) * 3)
+        chunks = chunk(b"PLTE", palette), chunk(b"tRNS", bytes([255, 0, 51]))  # of the first three; 2 * 51 / 255 = 0.4
+        grey = (RAMP % 256).astype(np.uint8)
+        expected = np.ma.MaskedArray(np.where(grey == 2, 0, grey).astype(np.uint8), grey == 1)
+        same(png_file(tmp_path / "a.png", RAMP % 256, 8, 3, *chunks), expected)
 
     @pytest.mark.parametrize("depth", [8, 16])
     def test_colours_become_luma(self, tmp_path, depth):
@@ -78,6 +126,8 @@ class TestTiff:
     def test_16_bit_colour_keeps_its_low_bytes(self, tmp_path, extra, compression, order):
         grey = (RAMP * 190).astype(np.uint16)
         channels = np.repeat(grey[..., None], 4 if extra else 3, -1)
+        if extra == "unassalpha":
+            channels[..., 3] = 65535
         tifffile.imwrite(
             tmp_path / "a.tif",
             channels,
@@ -86,7 +136,21 @@ class TestTiff:
             compression=compression,
             byteorder=order,
         )
-        same(tmp_path / "a.tif", grey)
+        # Opaque; over black already, and transparent where it is 0; or no opacity at all.
+        same(tmp_path / "a.tif", np.ma.MaskedArray(grey, grey == 0) if extra == "assocalpha" else grey)
+
+    @pytest.mark.parametrize("compression", [None, "zlib"])
+    @pytest.mark.parametrize("dtype", ["u1", "u2"])
+    @pytest.mark.parametrize("extra", ["unassalpha", "assocalpha"])
+    def test_opacity_with_and_without_the_colours_over_black(self, tmp_path, extra, dtype, compression):
+        top = np.iinfo(dtype).max
+        channels = np.full((16, 16, 4), [100, 100, 100, top], dtype)
+        channels[2, :3, 3] = [0, top // 5, top]
+        tifffile.imwrite(tmp_path / "a.tif", channels, photometric="rgb", extrasamples=[extra], compression=compression)
+        expected = np.ma.MaskedArray(channels[..., 0], channels[..., 3] == 0)
+        if extra == "unassalpha":
+            expected[2, 1] = 20
+        same(tmp_path / "a.tif", expected)
 
     def test_16_bit_colour_in_tiles(self, tmp_path):
         grey = np.arange(48 * 40).reshape(48, 40).astype(np.uint16) * 30

@@ -35,7 +35,8 @@ def open_slices(path: Path, reading: Reading) -> Slices:
     """Read a DICOM file of one grey slice in the units of its modality.
 
     The modality's lookup table, or its rescale slope and intercept, are applied. MONOCHROME1, where white is the
-    lowest value, is inverted within the range of its bits.
+    lowest value, is inverted within the range of its bits. What is stored as PixelPaddingValue, or from there to
+    PixelPaddingRangeLimit, is masked.
 
     Returns:
         Image: integers where slope and intercept are whole, else float32. Spacing: PixelSpacing, ImagerPixelSpacing or
@@ -80,7 +81,10 @@ def _read(path: Path, file: Any, reading: Reading) -> Slices:
             raise Refused(f"cannot be decoded as {syntax.name} ({one_line(e)})") from e
         raise
     spacing, turn = _spacing(dataset), _turn(dataset) if reading.upright else NO_TURN
-    return Slices(_modality_values(dataset, stored), spacing, aspect=None if spacing else _ratio(dataset), turn=turn)
+    values, padding = _modality_values(dataset, stored), _padding(dataset, stored)
+    if padding.any():
+        values = np.ma.MaskedArray(values, padding)
+    return Slices(values, spacing, aspect=None if spacing else _ratio(dataset), turn=turn)
 
 
 def _transfer_syntax(file: Any) -> Any:
@@ -144,6 +148,27 @@ def _modality_values(dataset: Any, stored: np.ndarray) -> np.ndarray:
     if slope == 0 or not (math.isfinite(slope) and math.isfinite(intercept)):
         raise Refused(f"has a rescale slope of {slope:g} and intercept of {intercept:g}")
     return rescaled(stored, slope, intercept)
+
+
+def _padding(dataset: Any, stored: np.ndarray) -> np.ndarray:
+    """Mark what is no pixel of the scan."""
+    signed = stored.dtype.kind == "i"
+    ends = [_padding_value(dataset, name, signed) for name in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+    if ends[0] is None:
+        return np.zeros(stored.shape, bool)
+    low, high = sorted((ends[0], ends[0] if ends[1] is None else ends[1]))
+    return (stored >= low) & (stored <= high)
+
+
+def _padding_value(dataset: Any, name: str, signed: bool) -> int | None:
+    try:
+        value = int(dataset.get(name))
+    except (TypeError, ValueError):
+        return None
+    # 16 bits, which many a program writes as unsigned where the pixels are signed, or the other way round.
+    if signed and 2**15 <= value < 2**16:
+        return value - 2**16
+    return value + 2**16 if not signed and -(2**15) <= value < 0 else value
 
 
 def _spacing(dataset: Any) -> Spacing | None:

@@ -22,6 +22,7 @@ from unet_jax.imaging.scan import (
     Slices,
     check_sides,
     contiguous,
+    same_everywhere,
     spacing_of,
 )
 from unet_jax.shared.files import replacing
@@ -54,6 +55,7 @@ class Volume(Slices):
     def __init__(self, image: Any, stored: Shaped[np.ndarray, "_ _ _"], axis: int, reading: Reading):
         self.axis, self.pixels, self._image, self._sides = axis, stored, image, stored.shape
         self.turn, self.warnings = NO_TURN, []
+        self._check_values(stored)
         rows, columns = (i for i in range(3) if i != axis)
         scale = _MILLIMETRES.get(int(image.header["xyzt_units"]) & 7, 0.0)
         zooms = [*(float(z) * scale for z in image.header.get_zooms()), 0.0, 0.0][:3]
@@ -67,6 +69,24 @@ class Volume(Slices):
                 self.warnings.append("does not tell how it lies, so its slices were predicted as stored")
             else:
                 self.turn = turn
+
+    def _check_values(self, stored: Shaped[np.ndarray, "_ _ _"]) -> None:
+        low, high, self._not_numbers = stored.min(), stored.max(), 0
+        # Both are NaN where any is.
+        if low != low:
+            self._not_numbers = int(np.count_nonzero(np.isnan(stored)))
+            if self._not_numbers == stored.size:
+                raise Refused("has no voxel that is a number")
+            low, high = np.nanmin(stored), np.nanmax(stored)
+            self.warnings.append(
+                f"has {self._not_numbers} of its {stored.size} voxels not a number (NaN), taken for background"
+            )
+        slope, inter = self._image.dataobj.slope, self._image.dataobj.inter
+        for extreme in (low, high):
+            if not abs(float(extreme) * slope + inter) < MAX_VALUE:
+                raise Refused(BAD_VALUES)
+        if low == high:
+            self.warnings.append(same_everywhere(float(low) * slope + inter))
 
     def _warn_about_thick_slices(self, rows: int, columns: int) -> None:
         thick = rows if self.stored_aspect > 1 else columns
@@ -85,7 +105,10 @@ class Volume(Slices):
         """Return a slice for the network: the file's scaling applied, turned if it is to be upright."""
         assert self.pixels is not None, "given up"
         stored = self.pixels[(*[slice(None)] * self.axis, index)]
-        return contiguous(self.turn.apply(rescaled(stored, self._image.dataobj.slope, self._image.dataobj.inter)))
+        image = rescaled(stored, self._image.dataobj.slope, self._image.dataobj.inter)
+        if self._not_numbers:
+            image = np.ma.MaskedArray(image, np.isnan(image))
+        return contiguous(self.turn.apply(image))
 
     def write(self, kind: Kind, path: Path, planes: list[Any]) -> None:
         """Write values of the volume's voxels as `.nii.gz`, with the volume's shape and affine.
@@ -127,9 +150,6 @@ def open_slices(path: Path, reading: Reading) -> Volume:
         # What is packed has its checksum at the very end.
         if _is_packed(path) and len(f.read(MAX_REST_BYTES)) == MAX_REST_BYTES:
             raise Refused(f"goes on for {MAX_REST_BYTES} bytes and more after its voxels")
-    for extreme in (stored.min(), stored.max()):
-        if not abs(float(extreme) * image.dataobj.slope + image.dataobj.inter) < MAX_VALUE:
-            raise Refused(BAD_VALUES)
     return Volume(image, stored, axis, reading)
 
 

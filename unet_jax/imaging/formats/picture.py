@@ -125,7 +125,12 @@ def _grey_pixels(image: ImageFile.ImageFile, tags: Any) -> np.ndarray:
         for file_order, machine_order in (("I;16BS", "I;16NS"), ("I;32BS", "I;32NS"), ("F;32BF", "F;32NF")):
             if _raw_mode(image) == file_order:
                 _set_raw_mode(image, machine_order)
+    step = {"L;2": 85, "L;4": 17}.get(_raw_mode(image), 1)
     array = np.asarray(image.convert("L") if image.mode == "1" else image)
+    if isinstance(transparent := image.info.get("transparency"), int):
+        # Of a PNG. Pillow gives it as the file has it; of one bit some of its versions give 255 for 1.
+        value = 255 * (transparent > 0) if image.mode == "1" else transparent * step
+        return np.ma.MaskedArray(array, array == value)
     if not tags:
         return array
     signed = _first(tags, TiffImagePlugin.SAMPLEFORMAT, 1) == 2
@@ -147,11 +152,18 @@ def _colour_pixels(path: Path, image: ImageFile.ImageFile, tags: Any) -> np.ndar
         return _colour_16(path, image, mode)
     if _first(tags, Tag.BitsPerSample, 8) > 8:
         raise Refused("has over 8 bits a colour in an unusual layout; save it as grey, or as .npy")
-    if image.mode in ("RGB", "RGBA", "RGBX"):
+    premultiplied = mode.startswith("RGBa")
+    if premultiplied:
+        # Else Pillow would divide by the opacity.
+        _set_raw_mode(image, mode.replace("RGBa", "RGBA"))
+    keyed = "transparency" in image.info
+    if image.mode in ("RGBA", "RGBX") or (image.mode == "RGB" and not keyed):
         colours = np.asarray(image)
     else:
-        colours = np.asarray(image.convert("RGBA" if image.mode in ("P", "PA", "LA", "La", "RGBa") else "RGB"))
-    return to_grey(len(colours), lambda rows: colours[rows])
+        opacity = keyed or image.mode in ("P", "PA", "LA", "La", "RGBa")
+        colours = np.asarray(image.convert("RGBA" if opacity else "RGB"))
+    opaque = 255.0 if colours.shape[2] == 4 and image.mode != "RGBX" else None
+    return to_grey(len(colours), lambda rows: colours[rows], opaque, premultiplied=premultiplied)
 
 
 def _colour_16(path: Path, image: ImageFile.ImageFile, raw_mode: str) -> np.ndarray:
@@ -160,15 +172,24 @@ def _colour_16(path: Path, image: ImageFile.ImageFile, raw_mode: str) -> np.ndar
     if kind == "LA":
         _set_raw_mode(image, "RGBA")
         four = np.asarray(image)
-        return four[..., 0].astype(np.uint16) << 8 | four[..., 1]
-    kind = kind.upper()
+        grey, opacity = (four[..., i].astype(np.uint16) << 8 | four[..., i + 1] for i in (0, 2))
+        return to_grey(len(four), lambda rows: np.stack([grey[rows]] * 3 + [opacity[rows]], axis=-1), 65535.0)
+    premultiplied, kind = kind == "RGBa", kind.upper()
     if order == "N":
         order = "L" if sys.byteorder == "little" else "B"
     with path.open("rb") as f, Image.open(f, formats=FORMATS) as again:
         _set_raw_mode(image, f"{kind};16{order}")
         _set_raw_mode(again, f"{kind};16{'B' if order == 'L' else 'L'}")
-        upper, lower = np.asarray(image)[..., :3], np.asarray(again)[..., :3]
-    return to_grey(len(upper), lambda rows: upper[rows].astype(np.uint16) << 8 | lower[rows])
+        upper, lower = np.asarray(image), np.asarray(again)
+    key, opaque = image.info.get("transparency"), 65535.0 if kind == "RGBA" else None
+
+    def band(rows: slice) -> np.ndarray:
+        return upper[rows].astype(np.uint16) << 8 | lower[rows]
+
+    if key is None:
+        return to_grey(len(upper), band, opaque, premultiplied=premultiplied)
+    transparent = np.concatenate([(band(slice(i, i + 1)) == np.array(key)).all(axis=-1) for i in range(len(upper))])
+    return np.ma.MaskedArray(to_grey(len(upper), band), transparent)
 
 
 def _raw_mode(image: ImageFile.ImageFile) -> str:
