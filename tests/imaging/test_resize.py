@@ -150,13 +150,17 @@ def test_from_network_takes_a_block_back_to_its_place():
     np.testing.assert_array_equal(shrunk, expected)
 
 
-def test_what_is_masked_does_not_count_and_becomes_the_first_percentile():
+@pytest.mark.parametrize(("masked", "p99"), [(0, 10_398), (1, 10_295.99), (2, 10_193.98), (5, 10_193.98)])
+def test_what_is_masked_becomes_the_first_percentile_and_counts_as_dark(masked, p99):
+    # With 10,201 pixels of background below as many of tissue it is at 0.99 * 20,401 - 10,201 of these from 300 on,
+    # with twice as many at 0.99 * 30,602 - 20,402; more do not count.
     tissue = np.arange(10_201).reshape(101, 101) + 300
-    image = np.ma.MaskedArray(np.full((202, 101), -32768, np.int16), np.ones((202, 101), bool))
+    image = np.ma.MaskedArray(np.full((101 * (masked + 1), 101), -32768, np.int16), True)
     image[:101] = tissue  # which is unmasked by it
-    got, alone = to_network(image, 202), to_network(tissue.astype(np.int16), 101)
-    assert (got.p1, got.p99) == (alone.p1, alone.p99) == (402.0, 10_398.0)
-    np.testing.assert_array_equal(got.image[:101, 50:151], tissue)
+    got = to_network(image, len(image))
+    assert got.p1 == 402 and got.p99 == pytest.approx(p99, abs=1e-6)
+    left = (len(image) - 101) // 2
+    np.testing.assert_array_equal(got.image[:101, left : left + 101], tissue)
     np.testing.assert_array_equal(got.image[101:], 402)
 
 
@@ -164,7 +168,9 @@ def test_what_is_masked_does_not_count_and_becomes_the_first_percentile():
 def test_percentiles_of_what_is_not_masked(dtype):
     rng = np.random.default_rng(0)
     image = np.ma.MaskedArray(rng.integers(0, 100, (37, 20)).astype(dtype), rng.random((37, 20)) < 0.4)
-    assert percentiles(image) == tuple(np.percentile(image.data[~image.mask].astype(np.float64), (1, 99)))
+    tissue = image.data[~image.mask].astype(np.float64)
+    on_dark = np.where(image.mask, tissue.min(), image.data).astype(np.float64)
+    assert percentiles(image) == (np.percentile(tissue, 1), np.percentile(on_dark, 99))
     if dtype is np.float32:
         image.data[image.mask] = np.nan
         assert np.isfinite(to_network(image, 16).image).all()

@@ -11,13 +11,13 @@ from unet_jax.imaging.scan import compressed
 def to_display(image: Shaped[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
     """Turn a slice of any real type into a grey picture: 0 at its 1st percentile, 255 at its 99th, 0 if constant.
 
-    What is masked is 0, and does not count in the percentiles.
+    What is masked is 0.
     """
     values = compressed(image)
     if not values.size:
         return np.zeros(image.shape, np.uint8)
     # Of floats in their own type, for the pixels of overlays to stay what they were.
-    low, high = percentiles(values) if image.dtype.kind in "iu" else np.percentile(values, (1, 99))
+    low, high = percentiles(image) if image.dtype.kind in "iu" else np.percentile(values, (1, 99))
     if low == high:
         low, high = float(values.min()), float(values.max())
     if low == high:

@@ -14,8 +14,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int64, Shaped, UInt8
 
 from unet_jax.config import MaskRule
-from unet_jax.imaging.scan import MAX_SIDE, compressed
+from unet_jax.imaging.scan import MAX_SIDE
 
+BACKGROUND = 2
+"""Pixels of background for one of tissue that count at most: a head fills a third of its slice or more."""
 MAX_SQUARE = 1.01
 """Largest ratio of a pixel's sides that counts as square: rounding in a header moves no pixel."""
 _BLOCK = 64
@@ -37,9 +39,9 @@ class NetworkSlice:
 
     image: Float32[np.ndarray, "size size"]
     p1: float
-    """1st percentile of the slice's tissue at its native size."""
+    """1st percentile of the slice at its native size."""
     p99: float
-    """99th percentile of the slice's tissue at its native size."""
+    """99th percentile of the slice at its native size."""
 
 
 def to_network(image: Shaped[np.ndarray, "h w"], size: int, aspect: float = 1.0) -> NetworkSlice:
@@ -65,11 +67,21 @@ def to_network(image: Shaped[np.ndarray, "h w"], size: int, aspect: float = 1.0)
 def percentiles(image: Shaped[np.ndarray, "*shape"]) -> tuple[float, float]:
     """Compute the 1st and 99th percentile of finite integers or floats, to the bit as `np.percentile` in float64.
 
-    What is masked does not count; where all is, both are 0.
+    What is masked has no value. The 1st percentile is that of the rest; for the 99th it counts as the darkest of the
+    rest, as air does in the slices that a network learns from, up to BACKGROUND times as many pixels. Where all is
+    masked, both are 0.
     """
-    image = compressed(image)
-    if not image.size:
+    if not isinstance(image, np.ma.MaskedArray):
+        return _percentiles(image)
+    tissue = image.compressed()
+    if not tissue.size:
         return 0.0, 0.0
+    count = min(image.size - tissue.size, BACKGROUND * tissue.size)
+    with_air = np.concatenate([tissue, np.full(count, tissue.min())])
+    return _percentiles(tissue)[0], _percentiles(with_air)[1]
+
+
+def _percentiles(image: Shaped[np.ndarray, "*shape"]) -> tuple[float, float]:
     if image.dtype.kind not in "iu" or image.dtype.itemsize > 2:
         p1, p99 = np.percentile(image.astype(np.float64), (1, 99), overwrite_input=True)
         return float(p1), float(p99)
