@@ -85,6 +85,7 @@ def test_pixels_that_are_not_square(job, predictor, spacing, step_y, step_x):
     assert dice(grown, wanted()) > {4: 0.9, 2: 0.95}[max(step_y, step_x)]
     (row,) = job.table()
     assert float(row["tumor_mm2"]) == mask.sum() * 0.25 * step_y * step_x
+    np.testing.assert_array_equal(predictor.predict(job.source / "a.dcm").masks, mask)
 
 
 def test_a_volume_across_thick_slices(job, predictor, capsys):

@@ -132,6 +132,8 @@ class TestUpright:
             ({"ImageOrientationPatient": [0, 1, 0, 0, 0, 0]}, False),
             ({"ImageOrientationPatient": [0] * 6}, False),
             ({"ImageOrientationPatient": [0, 1, 0, 1, 0]}, False),
+            ({"ImageOrientationPatient": ["1e300"] * 6}, False),
+            ({"ImageOrientationPatient": [0, 9, 0, 9, 0, 0], "PatientOrientation": ["P", "L"]}, True),
             ({"ImageOrientationPatient": [0, 1, 0, 1, 0, 0], "PatientOrientation": ["L", "P"]}, True),
         ],
     )

@@ -198,7 +198,8 @@ def _numbers(dataset: Any, name: str, count: int) -> list[float] | None:
 
 def _turn(dataset: Any) -> Turn:
     """Find how to look at the slice upright; no turn where the file does not tell."""
-    if cosines := _numbers(dataset, "ImageOrientationPatient", 6):
+    cosines = _numbers(dataset, "ImageOrientationPatient", 6)
+    if cosines and all(abs(cosine) < 2 for cosine in cosines):  # which is false of NaN
         across, down = cosines[:3], cosines[3:]
     else:
         # Letters for left, posterior and head, and their opposites; more of them say how a slice is tilted.
