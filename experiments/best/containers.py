@@ -8,16 +8,17 @@ Command: `python -m experiments.best.containers --workdir runs/best --raw figsha
 Time: 18 s for a network at 192 px, on two CPU cores beside other work.
 
 Outcome, of the first ten validation slices of each tumour type, by number, whose own Dice is above 0.8: all 30 masks
-agree bit for bit with those of the PNG, but for pixels that are not square: median Dice 0.971 with 0.5 x 2 mm, 0.969 with
-2 x 0.5 mm. Of these 60 two are below 0.85 (0.720 and 0.438), both of slice 2375, a glioma of 879 pixels of which the
-network is unsure: as PNG it finds 627 pixels with at most 0.95 probability, in pixels of 0.5 x 2 mm 1,108 (0.98), in
-pixels of 2 x 0.5 mm 176 (0.65). Mean Dice with the truth is 0.908 as PNG, 0.901 and 0.887 with pixels that are not square.
+agree bit for bit with those of the PNG, but for pixels that are not square: median Dice 0.971 with 0.5 x 2 mm, 0.969
+with 2 x 0.5 mm. Of these 60 two are below 0.85 (0.720 and 0.438), both of slice 2375, a glioma of 879 pixels of which
+the network is unsure: as PNG it finds 627 pixels with at most 0.95 probability, in pixels of 0.5 x 2 mm 1,108 (0.98),
+in pixels of 2 x 0.5 mm 176 (0.65). Mean Dice with the truth is 0.908 as PNG, 0.901 and 0.887 with pixels not square.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int16
@@ -101,7 +102,6 @@ def choose(options: Options) -> Iterator[tuple[int, str, Int16[np.ndarray, "h w"
 def write_all(folder: Path, image: Int16[np.ndarray, "h w"]) -> None:
     """Write a slice of intensities from 0 on in every container."""
     import nibabel as nib
-    from nibabel.orientations import axcodes2ornt, ornt_transform
     from PIL import Image
 
     folder.mkdir(parents=True)
@@ -113,8 +113,13 @@ def write_all(folder: Path, image: Int16[np.ndarray, "h w"]) -> None:
     affine = np.array([[0, -0.5, 0, 0], [-0.5, 0, 0, 0], [0, 0, 5, 0], [0, 0, 0, 1]])  # rows to posterior, ...
     known = nib.Nifti1Image(image[..., None], affine)
     for axes in STORED:
-        turn = ornt_transform(axcodes2ornt(_LOOKED_AT), axcodes2ornt(axes))
-        nib.save(known.as_reoriented(turn), folder / f"{axes}.nii.gz")
+        nib.save(_reoriented(known, _LOOKED_AT, axes), folder / f"{axes}.nii.gz")
+
+
+def _reoriented(image: Any, before: str, after: str) -> Any:
+    from nibabel.orientations import axcodes2ornt, ornt_transform
+
+    return image.as_reoriented(ornt_transform(axcodes2ornt(before), axcodes2ornt(after)))
 
 
 def _write_dicom(path: Path, image: np.ndarray, spacing: list[float]) -> None:
@@ -136,7 +141,6 @@ def _write_dicom(path: Path, image: np.ndarray, spacing: list[float]) -> None:
 def read_all(folder: Path) -> dict[str, Bool[np.ndarray, "h w"]]:
     """Read the masks of a slice, each mapped back to its pixels as PNG."""
     import nibabel as nib
-    from nibabel.orientations import axcodes2ornt, ornt_transform
     from PIL import Image
 
     masks = {"png": np.asarray(Image.open(folder / "png.png")) > 0}
@@ -146,8 +150,7 @@ def read_all(folder: Path) -> dict[str, Bool[np.ndarray, "h w"]]:
         grown = np.kron(small, np.ones(step, bool))
         masks[name][: grown.shape[0], : grown.shape[1]] = grown
     for axes in STORED:
-        image = nib.load(folder / f"{axes}.nii.gz")
-        back = image.as_reoriented(ornt_transform(axcodes2ornt(axes), axcodes2ornt(_LOOKED_AT)))
+        back = _reoriented(nib.load(folder / f"{axes}.nii.gz"), axes, _LOOKED_AT)
         masks[axes] = np.asarray(back.dataobj)[..., 0] > 0
     return masks
 
