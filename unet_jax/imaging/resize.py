@@ -17,7 +17,7 @@ from unet_jax.config import MaskRule
 from unet_jax.imaging.scan import MAX_SIDE
 
 BACKGROUND = 2
-"""Pixels of background for one of tissue that count at most: a head fills a third of its slice or more."""
+"""Pixels of background for one of tissue that count at most: a head fills about a third of its slice or more."""
 MAX_SQUARE = 1.01
 """Largest ratio of a pixel's sides that counts as square: rounding in a header moves no pixel."""
 _BLOCK = 64
