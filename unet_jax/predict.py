@@ -42,8 +42,9 @@ class Options:
     """Clean the masks in the way that was best on validation."""
     axis: Literal[0, 1, 2] | None = None
     """Axis that volumes are sliced along; default: the one with the fewest slices."""
-    upright: bool = False
-    """Turn the slices of volumes upright for the network, by their affine; default: as they are stored."""
+    upright: bool = True
+    """Turn slices upright for the network where an affine, ImageOrientationPatient or an EXIF orientation tells, and
+    their masks back; else they go as stored."""
     spacing: float | None = None
     """Millimetres between pixels, for areas, where the file does not tell."""
     skip_existing: bool = False

@@ -28,6 +28,7 @@ from unet_jax.data.converted.arrays import FILES, open_arrays
 from unet_jax.data.download.unpack import unpack
 from unet_jax.imaging import read as imaging
 from unet_jax.imaging.formats import mat as figshare
+from unet_jax.imaging.scan import Reading
 
 MEMORY = 3 << 29
 SECONDS, PATIENCE = 5, 120
@@ -42,8 +43,8 @@ def read_mat(path: Path) -> list[Any]:
 
 
 def read_slices(path: Path) -> list[Any]:
-    slices = imaging.open(path)
-    images = np.stack([slices.read(i) for i in range(len(slices))])
+    slices = imaging.open(path, Reading(upright=True))
+    images = np.stack([np.ma.filled(slices.read(i), 0) for i in range(len(slices))])
     assert np.isfinite(images).all(), "values that are not finite"
     return [images]
 

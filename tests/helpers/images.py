@@ -24,7 +24,8 @@ def same(path: Path, expected: np.ndarray) -> None:
     image = read.read_image(path)
     assert image.dtype == expected.dtype
     assert image.flags.c_contiguous and image.dtype.isnative
-    np.testing.assert_array_equal(image, expected)
+    np.testing.assert_array_equal(np.ma.getmaskarray(image), np.ma.getmaskarray(expected))
+    np.testing.assert_array_equal(np.ma.filled(image, 0), np.ma.filled(expected, 0))
 
 
 def refused(path: Path, reason: str, **reading: Any) -> None:

@@ -10,10 +10,11 @@ import nibabel as nib
 import numpy as np
 from PIL import Image
 
+from unet_jax.imaging.resize import NativeSlice
 from unet_jax.inference.predictor import Predictor, Probabilities
 from unet_jax.predict import main
 
-AFFINE = np.diag([0.5, 2, 3, 1.0])
+AFFINE = np.diag([0.5, 1.5, 3, 1.0])
 """Affine of all volumes."""
 
 
@@ -50,9 +51,10 @@ class FakePredictor(Predictor):
     def stream(self, images, batch_size=16):
         images = iter(images)
         while batch := list(islice(images, batch_size)):
-            for image in batch:
+            for given in batch:
+                image = given.image if isinstance(given, NativeSlice) else given
                 self.note(image)
-                probs = image.astype(np.float32) / 255
+                probs = np.ma.filled(image, 0).astype(np.float32) / 255
                 yield Probabilities(probs, probs / 4 if self.uncertainty else None)
 
     @classmethod
@@ -73,6 +75,7 @@ class FakePredictor(Predictor):
 def bright(rows: int, h: int = 20, w: int = 17) -> np.ndarray:
     """A dark picture whose first rows are bright: `rows` * `w` pixels of tumour for `FakePredictor`."""
     image = np.full((h, w), 51, np.uint8)
+    image[-1, -1] = 50  # of one value, it would be warned about
     image[:rows] = 204
     return image
 

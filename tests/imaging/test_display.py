@@ -22,3 +22,14 @@ def test_constant_is_black_and_few_bright_pixels_are_seen():
 def test_large_offsets_keep_their_contrast():
     image = (RAMP + 2**31).astype(np.uint32)
     np.testing.assert_array_equal(to_display(image), to_display(RAMP.astype(np.uint16)))
+
+
+def test_what_is_masked_is_black_and_does_not_count():
+    image = np.ma.MaskedArray(np.full((202, 101), 30_000, np.int16), np.ones((202, 101), bool))
+    image[:101] = np.arange(10201).reshape(101, 101)
+    assert to_display(image)[0, 0] == 0 and to_display(image)[100, 100] == 255 and not to_display(image)[101:].any()
+    floating = image.astype(np.float32)
+    floating.data[150] = np.nan
+    np.testing.assert_array_equal(to_display(floating)[:101], to_display(np.arange(10201.0).reshape(101, 101)))
+    assert not to_display(floating)[101:].any()
+    assert not to_display(np.ma.MaskedArray(image.data, True)).any()

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from skimage.transform import resize as skimage_resize
 
-from unet_jax.imaging.resize import from_network, percentiles, resize, resize_mask, to_network
+from unet_jax.imaging.resize import from_network, percentiles, resize, resize_mask, square_shape, to_network
 
 
 def row(*values):
@@ -148,6 +148,97 @@ def test_from_network_takes_a_block_back_to_its_place():
     expected = np.zeros((8, 4))
     expected[2:4, 2:4] = 1
     np.testing.assert_array_equal(shrunk, expected)
+
+
+@pytest.mark.parametrize(("masked", "p99"), [(0, 10_398), (1, 10_295.99), (2, 10_193.98), (5, 10_193.98)])
+def test_what_is_masked_becomes_the_first_percentile_and_counts_as_dark(masked, p99):
+    # With 10,201 pixels of background below as many of tissue it is at 0.99 * 20,401 - 10,201 of these from 300 on,
+    # with twice as many at 0.99 * 30,602 - 20,402; more do not count.
+    tissue = np.arange(10_201).reshape(101, 101) + 300
+    image = np.ma.MaskedArray(np.full((101 * (masked + 1), 101), -32768, np.int16), True)
+    image[:101] = tissue  # which is unmasked by it
+    got = to_network(image, len(image))
+    assert got.p1 == 402 and got.p99 == pytest.approx(p99, abs=1e-6)
+    left = (len(image) - 101) // 2
+    np.testing.assert_array_equal(got.image[:101, left : left + 101], tissue)
+    np.testing.assert_array_equal(got.image[101:], 402)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int32, np.float32])
+def test_percentiles_of_what_is_not_masked(dtype):
+    rng = np.random.default_rng(0)
+    image = np.ma.MaskedArray(rng.integers(0, 100, (37, 20)).astype(dtype), rng.random((37, 20)) < 0.4)
+    tissue = image.data[~image.mask].astype(np.float64)
+    on_dark = np.where(image.mask, tissue.min(), image.data).astype(np.float64)
+    assert percentiles(image) == (np.percentile(tissue, 1), np.percentile(on_dark, 99))
+    if dtype is np.float32:
+        image.data[image.mask] = np.nan
+        assert np.isfinite(to_network(image, 16).image).all()
+
+
+def test_nothing_but_background_is_nothing():
+    for data in (np.full((20, 20), 9, np.int16), np.full((20, 20), np.nan)):
+        got = to_network(np.ma.MaskedArray(data, True), 16)
+        assert (got.p1, got.p99) == (0.0, 0.0) and not got.image.any()
+
+
+@pytest.mark.parametrize(
+    ("shape", "aspect", "square"),
+    [
+        ((256, 64), 0.25, (256, 256)),
+        ((64, 256), 4.0, (256, 256)),
+        ((100, 30), 0.5, (100, 60)),
+        ((100, 30), 1.5, (150, 30)),
+        ((100, 30), 1.01, (100, 30)),  # rounding in a header
+        ((100, 30), 1 / 1.01, (100, 30)),
+        ((100, 30), 1.02, (102, 30)),
+        ((8192, 4096), 0.25, (4096, 8192)),  # no side is longer than a file's may be
+        ((8192, 16), 100.0, (8192, 1)),
+    ],
+)
+def test_square_pixels_are_as_fine_as_the_shorter_side(shape, aspect, square):
+    assert square_shape(shape, aspect) == square
+
+
+@pytest.mark.parametrize(("shape", "aspect", "square"), [((40, 12), 0.25, (40, 48)), ((12, 40), 3.0, (36, 40))])
+def test_pixels_are_made_square_before_the_network_and_stay_what_they_were_in_the_percentiles(shape, aspect, square):
+    image = np.random.default_rng(0).integers(0, 3000, shape).astype(np.float32)
+    got, low, high = to_network(image, 16, aspect), *np.percentile(image.astype(np.float64), (1, 99))
+    grown = np.asarray(jax.image.resize(image, square, "bilinear", antialias=False)).astype(np.float64)
+    side = max(square)
+    top, left = (side - square[0]) // 2, (side - square[1]) // 2
+    padded = np.full((side, side), low)
+    padded[top : top + square[0], left : left + square[1]] = grown
+    parts = np.repeat(np.repeat(padded, 16, 0), 16, 1).reshape(16, side, 16, side)
+    np.testing.assert_allclose(got.image, parts.mean((1, 3)), atol=0.01)
+    assert (got.p1, got.p99) == (low, high)
+
+
+@pytest.mark.parametrize("aspect", [1.0, 1.004, 1 / 1.004])
+def test_square_pixels_change_no_bit(aspect):
+    image = np.random.default_rng(0).integers(-3000, 12000, (48, 37)).astype(np.int16)
+    as_before, got = to_network(image, 32), to_network(image, 32, aspect)
+    np.testing.assert_array_equal(got.image, as_before.image)
+    probs = np.random.default_rng(0).random((32, 32)).astype(np.float32)
+    np.testing.assert_array_equal(from_network(probs, (48, 37), aspect), from_network(probs, (48, 37)))
+
+
+@pytest.mark.parametrize(("shape", "aspect"), [((64, 16), 0.25), ((24, 60), 2.0), ((48, 20), 0.4), ((16, 64), 4.0)])
+def test_from_network_undoes_pixels_that_are_not_square(shape, aspect):
+    for axis, coordinate in enumerate(np.mgrid[: shape[0], : shape[1]].astype(float)):
+        back = from_network(to_network(coordinate, 64, aspect).image, shape, aspect)
+        assert back.shape == shape and back.dtype == np.float32 and back.flags.c_contiguous
+        inner = tuple(slice(2 + n // 8, -2 - n // 8) for n in shape)
+        np.testing.assert_allclose(back[inner], coordinate[inner], atol=0.1, err_msg=str(axis))
+
+
+def test_from_network_takes_a_block_back_to_pixels_that_are_not_square():
+    probs = np.zeros((8, 8), np.float32)
+    probs[2:4, 4:8] = 1
+    # Of 8x2 pixels, each four times as wide as high, the square has 8x8; the block is two rows of the second column.
+    expected = np.zeros((8, 2))
+    expected[2:4, 1] = 1
+    np.testing.assert_array_equal(from_network(probs, (8, 2), 0.25), expected)
 
 
 def test_area_rule_is_strictly_more_than_half():

@@ -97,9 +97,10 @@ class TestFolder:
         for i in range(3):
             job.put(f"{i}.png", job.bright(2) if i == 1 else np.full((16, 16), 9, np.uint8))
         assert job.run() == 0
-        assert [row["reason"] for row in job.table()] == ["dark", "", "dark"]
+        constant = "has the same value everywhere (9)"
+        assert [row["reason"] for row in job.table()] == [f"{constant}; dark", "", f"{constant}; dark"]
         errors = capsys.readouterr().err
-        assert "warning: 0.png: dark" in errors and "likewise 1 more" in errors and "2.png" not in errors
+        assert f"warning: 0.png: {constant}; dark\n" in errors and "likewise 1 more" in errors and "2.png" not in errors
 
     def test_names_that_are_not_utf_8(self, tmp_path, job):
         (tmp_path / "in").mkdir()

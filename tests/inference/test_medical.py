@@ -66,11 +66,11 @@ class TestVolume:
         assert {row["output"] for row in rows} == {"p/a.nii.gz"}
         assert [row["slice_index"] for row in job.table()] == ["", "0", "1", "2", "0", "1"]
         assert [row["tumor_pixels"] for row in rows] == ["51", "0", "85"]
-        # Half a millimetre from row to row, two from column to column.
+        # Half a millimetre from row to row, three halves from column to column.
         assert [(row["height"], row["width"], row["tumor_mm2"]) for row in rows] == [
-            ("20", "17", "51.00"),
+            ("20", "17", "38.25"),
             ("20", "17", "0.00"),
-            ("20", "17", "85.00"),
+            ("20", "17", "63.75"),
         ]
         assert "6 of 6 images predicted, 4 with tumour" in capsys.readouterr().out
 
@@ -88,7 +88,7 @@ class TestVolume:
         job.put("a.nii", values)
         seen = []
         monkeypatch.setattr(fake, "note", lambda self, image: seen.append(image))
-        assert job.run("--upright", "--probabilities", "--overlays", "--uncertainty") == 0
+        assert job.run("--probabilities", "--overlays", "--uncertainty") == 0
         # The affine's axes run right, anterior and superior.
         np.testing.assert_array_equal(seen[2], values[::-1, ::-1, 2].T)
         np.testing.assert_array_equal(written(job, "a.nii.gz"), values > 200)

@@ -33,7 +33,7 @@ def test_dicom_volume_and_npy_give_the_same(trained, slices, tmp_path):
         dicom_file(source / f"d{i}", image + np.int16(1000), RescaleSlope=1, RescaleIntercept=-1000)
     for axis in range(3):
         nib.save(nib.Nifti1Image(np.moveaxis(volume, -1, axis), np.eye(4)), source / f"v{axis}.nii.gz")
-    run(trained, source, out, "--tta", "--uncertainty", "--dropout-samples", "3")
+    run(trained, source, out, "--no-upright", "--tta", "--uncertainty", "--dropout-samples", "3")
     masks = [np.asarray(Image.open(out / f"n{i}.png")) for i in range(len(slices))]
     assert any(mask.any() for mask in masks)
     for i, mask in enumerate(masks):

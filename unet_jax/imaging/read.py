@@ -101,9 +101,10 @@ def _lacking(format: Format) -> str | None:
 def open(path: Path, reading: Reading = AS_STORED) -> Slices:
     """Open an image file of any format.
 
-    Pixels come in the type of the file, and as it stores them: an orientation in its metadata is not applied. Colour
-    becomes grey by the luma of ITU-R BT.601: the channel itself where the three are equal everywhere, else a
-    floating-point picture. Transparency is dropped; 1-bit and palette pictures become 8-bit.
+    Pixels come in the type of the file, as it stores them, or upright if that is wanted: as an affine,
+    ImageOrientationPatient or an EXIF orientation tells. Colour becomes grey by the luma of ITU-R BT.601: the channel
+    itself where the three are equal everywhere, else a floating-point picture. Pictures with opacity are laid over
+    black; 1-bit and palette pictures become 8-bit.
 
     Raises:
         ImageError: whatever keeps the file from being an image with sides of MIN_SIDE to MAX_SIDE pixels.
@@ -127,6 +128,7 @@ def open(path: Path, reading: Reading = AS_STORED) -> Slices:
         raise ImageError(path, by_system or f"cannot be decoded ({one_line(e)})") from e
     if slices.spacing is None and reading.spacing is not None:
         slices.spacing = (reading.spacing, reading.spacing)
+        slices.set_aspect(None)
     return slices
 
 
@@ -143,14 +145,19 @@ def count_slices(path: Path, reading: Reading = AS_STORED) -> int:
 
 
 def read_image(path: Path) -> Shaped[np.ndarray, "h w"]:
-    """Read the slice of a file of one, as `open` says.
+    """Read the slice of a file of one, as it is stored; errors as `open_picture`."""
+    return open_picture(path).read(0)
+
+
+def open_picture(path: Path, reading: Reading = AS_STORED) -> Slices:
+    """Open a file of one slice, as `open` says.
 
     Raises:
         ImageError: as `open`, or the file is of a format of volumes.
     """
     if suffix_of(path) and format_of(path).volume:
         raise ImageError(path, "is a volume; `unet_jax.predict` takes it, slice by slice")
-    return open(path).read(0)
+    return open(path, reading)
 
 
 @contextlib.contextmanager

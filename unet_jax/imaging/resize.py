@@ -14,9 +14,23 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int64, Shaped, UInt8
 
 from unet_jax.config import MaskRule
+from unet_jax.imaging.scan import MAX_SIDE
 
+BACKGROUND = 2
+"""Pixels of background for one of tissue that count at most: a head fills about a third of its slice or more."""
+MAX_SQUARE = 1.01
+"""Largest ratio of a pixel's sides that counts as square: rounding in a header moves no pixel."""
 _BLOCK = 64
 """Rows made at a time, so that what lies between the steps stays in the processor's cache."""
+
+
+class NativeSlice(NamedTuple):
+    """Slice at its native size."""
+
+    image: Shaped[np.ndarray, "h w"]
+    """Raw intensities; of a masked array, what is masked is background and no tissue."""
+    aspect: float = 1.0
+    """Height of a pixel over its width."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,23 +44,44 @@ class NetworkSlice:
     """99th percentile of the slice at its native size."""
 
 
-def to_network(image: Shaped[np.ndarray, "h w"], size: int) -> NetworkSlice:
+def to_network(image: Shaped[np.ndarray, "h w"], size: int, aspect: float = 1.0) -> NetworkSlice:
     """Bring a native slice of finite integers or floats to the network's size, with the percentiles for normalising.
 
-    A slice that is not square is padded centrally to a square with its own 1st percentile, which is background.
+    Pixels that are not square, by `aspect` as in `NativeSlice`, are made square. A slice that then is not square is
+    padded centrally to a square with its own 1st percentile, which is background; so is what is masked of it.
 
     Integers wider than 8 bits stay whole numbers, because the arrays store them so and one slice must be the same to
     the bit whether it comes from there or from its file; 8-bit grey, too coarse for that, and floats do not.
     """
     p1, p99 = percentiles(image)
-    resized = resize(_pad_square(image, p1), (size, size))
+    square = square_shape(image.shape, aspect)
+    plain = filled(image, p1)
+    if square != image.shape:
+        plain = resize(plain, square)
+    resized = resize(_pad_square(plain, p1), (size, size))
     if image.dtype.kind in "iu" and image.dtype.itemsize > 1:
         resized = np.rint(resized)
     return NetworkSlice(resized, p1, p99)
 
 
-def percentiles(image: Shaped[np.ndarray, "h w"]) -> tuple[float, float]:
-    """Compute the 1st and 99th percentile of finite integers or floats, to the bit as `np.percentile` in float64."""
+def percentiles(image: Shaped[np.ndarray, "*shape"]) -> tuple[float, float]:
+    """Compute the 1st and 99th percentile of finite integers or floats, to the bit as `np.percentile` in float64.
+
+    What is masked has no value. The 1st percentile is that of the rest; for the 99th it counts as the darkest of the
+    rest, as air does in the slices that a network learns from, up to BACKGROUND times as many pixels. Where all is
+    masked, both are 0.
+    """
+    if not isinstance(image, np.ma.MaskedArray):
+        return _percentiles(image)
+    tissue = image.compressed()
+    if not tissue.size:
+        return 0.0, 0.0
+    count = min(image.size - tissue.size, BACKGROUND * tissue.size)
+    with_air = np.concatenate([tissue, np.full(count, tissue.min())])
+    return _percentiles(tissue)[0], _percentiles(with_air)[1]
+
+
+def _percentiles(image: Shaped[np.ndarray, "*shape"]) -> tuple[float, float]:
     if image.dtype.kind not in "iu" or image.dtype.itemsize > 2:
         p1, p99 = np.percentile(image.astype(np.float64), (1, 99), overwrite_input=True)
         return float(p1), float(p99)
@@ -68,7 +103,27 @@ def percentiles(image: Shaped[np.ndarray, "h w"]) -> tuple[float, float]:
     return values[0], values[1]
 
 
-def _histogram(image: Shaped[np.ndarray, "h w"]) -> tuple[int, Int64[np.ndarray, " values"]]:
+def filled(image: Shaped[np.ndarray, "h w"], value: float) -> Shaped[np.ndarray, "h w"]:
+    """Give what is masked of a slice that value; the slice itself where nothing is."""
+    if not isinstance(image, np.ma.MaskedArray):
+        return image
+    return np.where(np.ma.getmaskarray(image), value, image.data)
+
+
+def square_shape(shape: tuple[int, ...], aspect: float) -> tuple[int, int]:
+    """Compute the shape of a slice when its pixels are made square, as fine as their shorter side.
+
+    Coarser, though, where a side would be over MAX_SIDE.
+    """
+    height, width = shape
+    if 1 / MAX_SQUARE <= aspect <= MAX_SQUARE:
+        return height, width
+    long, wide = height * max(aspect, 1.0), width / min(aspect, 1.0)
+    shrink = min(1.0, MAX_SIDE / max(long, wide))
+    return max(1, round(long * shrink)), max(1, round(wide * shrink))
+
+
+def _histogram(image: Shaped[np.ndarray, "*shape"]) -> tuple[int, Int64[np.ndarray, " values"]]:
     """Count the pixels of each value, from the one returned on, of a slice of integers of 8 or 16 bits."""
     image = np.ascontiguousarray(image, image.dtype.newbyteorder("="))
     low = image.min()
@@ -81,15 +136,17 @@ def _histogram(image: Shaped[np.ndarray, "h w"]) -> tuple[int, Int64[np.ndarray,
     return int(low), np.bincount(above.ravel())
 
 
-def from_network(probs: Shaped[np.ndarray, "size size"], shape: tuple[int, int]) -> Float32[np.ndarray, "h w"]:
+def from_network(
+    probs: Shaped[np.ndarray, "size size"], shape: tuple[int, int], aspect: float = 1.0
+) -> Float32[np.ndarray, "h w"]:
     """Bring probabilities, of any floating type, to a slice's native shape, by the inverse geometry of `to_network`.
 
     The result stays in the range of `probs`.
     """
-    side = max(shape)
-    top, left = _margins(shape)
-    square = resize(probs, (side, side))
-    return np.ascontiguousarray(square[top : top + shape[0], left : left + shape[1]])
+    square = square_shape(shape, aspect)
+    side, (top, left) = max(square), _margins(square)
+    large = resize(probs, (side, side))[top : top + square[0], left : left + square[1]]
+    return np.ascontiguousarray(large) if square == shape else resize(large, shape)
 
 
 def resize_mask(mask: Shaped[np.ndarray, "h w"], size: int, rule: MaskRule) -> UInt8[np.ndarray, "size size"]:

@@ -1,6 +1,7 @@
 """An image file as slices, the limits that every reader keeps to, and the errors of what is no such file."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +13,9 @@ from unet_jax.config import UserError
 
 MIN_SIDE, MAX_SIDE = 16, 8192
 """Smallest and largest side of a slice, in pixels; a larger one is refused before it is decoded."""
+
+MAX_ASPECT = 100.0
+"""Largest ratio of a pixel's sides that is believed."""
 
 MAX_VALUE = 1e30
 """Largest magnitude, not included: sums of larger ones would leave the range of 32-bit floating point."""
@@ -32,7 +36,7 @@ class Reading:
     axis: int | None = None
     """Axis that volumes are sliced along; None for the one with the fewest slices."""
     upright: bool = False
-    """Turn the slices of volumes upright, by their affine."""
+    """Turn slices upright for the network, where the file tells how they lie."""
     spacing: float | None = None
     """Millimetres between pixels, where the file does not tell."""
 
@@ -55,36 +59,98 @@ class Refused(Exception):
     """Reason why a file is no image that can be used; `read.open` adds the file and makes it an ImageError."""
 
 
+@dataclass(frozen=True)
+class Turn:
+    """Way from a slice as stored to the slice as looked at."""
+
+    transposed: bool = False
+    """Rows and columns are exchanged, before the steps."""
+    steps: tuple[int, int] = (1, 1)
+    """1 or -1 along the rows and along the columns of the slice as looked at."""
+
+    def apply(self, image: Shaped[np.ndarray, "h w"]) -> Shaped[np.ndarray, "h2 w2"]:
+        """Turn a slice as stored to how it is looked at."""
+        return (image.T if self.transposed else image)[:: self.steps[0], :: self.steps[1]]
+
+    def undo(self, image: Shaped[np.ndarray, "h w"]) -> Shaped[np.ndarray, "h2 w2"]:
+        """Turn what belongs to a slice as looked at to how it is stored."""
+        image = image[:: self.steps[0], :: self.steps[1]]
+        return image.T if self.transposed else image
+
+
+NO_TURN = Turn()
+
+
 class Slices:
     """An image file as slices, and the way back to files of its pixels.
 
-    By itself a picture, which is a volume of one slice; a class of volumes redefines all methods.
+    By itself a picture, which is a volume of one slice; a class of volumes redefines the methods but `aspect`.
 
     Attributes:
         pixels: all pixels as stored, native and contiguous. May be set to None once all slices are read: the rest of
             the methods works without them.
         spacing: of a slice as stored; None where the file does not tell. Of all formats but DICOM none does reliably.
+        stored_aspect: height of a pixel as stored over its width; by default that of `spacing`.
+        turn: way from the slices as stored to those of `read`.
+        warnings: for a person, about what was made of the file.
     """
 
-    def __init__(self, image: Shaped[np.ndarray, "h w"], spacing: Spacing | None = None):
-        """Check a picture, which may have any real type, byte order and memory order."""
+    def __init__(
+        self,
+        image: Shaped[np.ndarray, "h w"],
+        spacing: Spacing | None = None,
+        *,
+        aspect: float | None = None,
+        turn: Turn = NO_TURN,
+        warnings: Sequence[str] = (),
+    ):
+        """Check a picture, which may have any real type, byte order and memory order.
+
+        Args:
+            image: of a masked array, what is masked is background and no tissue.
+            spacing, aspect, turn, warnings: as the attributes.
+        """
         check_sides(image.shape)
-        if image.dtype.kind == "f" and not float(np.abs(image).max()) < MAX_VALUE:
+        if image.dtype.kind == "f" and not float(np.abs(np.ma.getdata(image)).max()) < MAX_VALUE:
             raise Refused(BAD_VALUES)
-        self.pixels: np.ndarray | None = np.ascontiguousarray(image, image.dtype.newbyteorder("="))
-        self.spacing = spacing
+        self.pixels: np.ndarray | None = contiguous(image)
+        self.spacing, self.turn, self.warnings = spacing, turn, list(warnings)
+        self.set_aspect(aspect)
+        tissue = compressed(self.pixels)
+        if not tissue.size:
+            self.warnings.append("has nothing but background")
+        elif tissue.min() == tissue.max():
+            self.warnings.append(same_everywhere(float(tissue.min())))
+
+    def set_aspect(self, aspect: float | None) -> None:
+        """Set `stored_aspect`, by default that of `spacing`; one that no scanner has is not believed."""
+        y, x = self.spacing or (1.0, 1.0)
+        value = y / x if aspect is None else aspect
+        if not 1 / MAX_ASPECT <= value <= MAX_ASPECT:
+            self.warnings.append(f"says that its pixels are {value:g} times as high as wide; taken for square")
+            value = 1.0
+        self.stored_aspect = value
+
+    @property
+    def aspect(self) -> float:
+        """Height of a pixel of `read` over its width."""
+        return 1 / self.stored_aspect if self.turn.transposed else self.stored_aspect
 
     def __len__(self) -> int:
         return 1
 
     def read(self, index: int) -> Shaped[np.ndarray, "h w"]:
-        """Return a slice for the network: real, finite values of magnitude below MAX_VALUE."""
+        """Return a slice for the network: real values, finite and of magnitude below MAX_VALUE.
+
+        Returns:
+            A masked array where some of it is background and no tissue; what is behind the mask may be anything.
+        """
         assert self.pixels is not None, "given up"
-        return self.pixels
+        return contiguous(self.turn.apply(self.pixels))
 
     def back(self, image: Shaped[np.ndarray, "h w"]) -> Shaped[np.ndarray, "h2 w2"]:
         """Turn what belongs to the pixels of `read` as the file stores them."""
-        return image
+        return self.turn.undo(image)
 
     def write(self, kind: Kind, path: Path, planes: list[Any]) -> None:
         """Write values of all pixels.
@@ -97,6 +163,24 @@ class Slices:
 
         writers = {"mask": write.write_mask, "probs": write.write_probs, "uncertainty": write.write_spread}
         writers[kind](path, planes.pop())
+
+
+def same_everywhere(value: float) -> str:
+    """Warn about pixels that have one value."""
+    return f"has the same value everywhere ({value:g})"
+
+
+def contiguous(image: Shaped[np.ndarray, "*shape"]) -> Shaped[np.ndarray, "*shape"]:
+    """Make an array, which may be masked, native and contiguous; itself where it is so."""
+    plain = np.ascontiguousarray(np.ma.getdata(image), image.dtype.newbyteorder("="))
+    if not np.ma.is_masked(image):
+        return plain
+    return np.ma.MaskedArray(plain, np.ascontiguousarray(np.ma.getmaskarray(image)))
+
+
+def compressed(image: Shaped[np.ndarray, "*shape"]) -> Shaped[np.ndarray, "*other"]:
+    """Return the values of an array that are not masked, in one row if any are."""
+    return image.compressed() if isinstance(image, np.ma.MaskedArray) else image
 
 
 def check_sides(shape: tuple[int, ...]) -> None:

@@ -8,11 +8,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-from jaxtyping import Shaped
-
 from unet_jax.imaging import read
 from unet_jax.imaging.display import to_display
+from unet_jax.imaging.resize import NativeSlice
 from unet_jax.imaging.scan import ImageError, Kind, Reading, Slices
 from unet_jax.imaging.write import write_overlay
 from unet_jax.inference.output import Output
@@ -52,12 +50,14 @@ class _ImageFile:
     def __len__(self) -> int:
         return len(self._slices)
 
-    def read(self, index: int) -> Shaped[np.ndarray, "h w"]:
-        """Read a slice for the network, each once and in order."""
+    def read(self, index: int) -> tuple[NativeSlice, str]:
+        """Read a slice for the network, each once and in order, and the warnings; a file's come with its first."""
         image = self._slices.read(index)
         if index == len(self) - 1 and not self._read_twice:
             self._slices.pixels = None
-        return image
+        own = self._predictor.warn_about(image)
+        warnings = [*(self._slices.warnings if index == 0 else ()), *([own] if own else ())]
+        return NativeSlice(image, self._slices.aspect), "; ".join(warnings)
 
     def write(self, index: int, predicted: Probabilities, warning: str) -> list[Line]:
         """Take in what is predicted of a slice; after the last one, write the files and return the lines of all."""
@@ -146,15 +146,15 @@ def predict_images(
         except ImageError as e:
             return _Known([Line(input=path.as_posix(), status="failed", reason=e.reason)], skipped=False)
 
-    def pixels() -> Iterator[Shaped[np.ndarray, "h w"]]:
+    def pixels() -> Iterator[NativeSlice]:
         for file in _ahead(pool, opened, images):
             if isinstance(file, _Known):
                 waiting.append(file)
                 continue
             for index in range(len(file)):
-                image = file.read(index)
-                waiting.append((file, index, predictor.warn_about(image) or ""))
-                yield image
+                native, warning = file.read(index)
+                waiting.append((file, index, warning))
+                yield native
 
     def pass_known() -> None:
         while waiting and isinstance(waiting[0], _Known):

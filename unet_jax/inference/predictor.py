@@ -2,7 +2,7 @@
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -12,8 +12,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Shaped
 
 from unet_jax.config import UserError
-from unet_jax.imaging.read import read_image
-from unet_jax.imaging.resize import NetworkSlice, from_network, to_network
+from unet_jax.imaging.read import open_picture
+from unet_jax.imaging.resize import NativeSlice, NetworkSlice, from_network, to_network
+from unet_jax.imaging.scan import Reading, compressed
 from unet_jax.inference.network import DEFAULT_THRESHOLD, Network
 from unet_jax.scoring.components import Postprocess, postprocess
 from unet_jax.scoring.metrics import apply_threshold
@@ -120,7 +121,8 @@ class Predictor:
         """Predict masks and probabilities of one image or of a list of them, each at its own size.
 
         Args:
-            images: raw intensities (h, w) of any real dtype, or the path of an image file; or a list of such.
+            images: raw intensities (h, w) of any real dtype, or the path of an image file; or a list of such. What is
+                masked of a masked array is background and no tissue.
             batch_size: slices computed at a time.
 
         Raises:
@@ -129,29 +131,34 @@ class Predictor:
         if isinstance(images, str | Path) or getattr(images, "ndim", None) == 2:
             masks, probs = self.predict([images], batch_size)
             return Prediction(masks[0], probs[0])
-        probs = [p.probs for p in self.stream([_as_slice(image) for image in images], batch_size)]
-        return Prediction([self.mask(p) for p in probs], probs)
+        slices = [_as_slice(image) for image in images]
+        seen = [p.probs for p in self.stream([native for native, _ in slices], batch_size)]
+        masks = [back(self.mask(probs)) for probs, (_, back) in zip(seen, slices, strict=True)]
+        return Prediction(masks, [back(probs) for probs, (_, back) in zip(seen, slices, strict=True)])
 
-    def stream(self, images: Iterable[Shaped[np.ndarray, "_ _"]], batch_size: int = 16) -> Iterator[Probabilities]:
+    def stream(
+        self, images: Iterable[NativeSlice | Shaped[np.ndarray, "_ _"]], batch_size: int = 16
+    ) -> Iterator[Probabilities]:
         """Predict slices in order, each at its own size.
 
         While the device computes a batch, the next one is taken from `images` and prepared.
 
         Args:
-            images: raw intensities, of any sizes and dtypes.
+            images: slices, or the raw intensities of such with square pixels, of any sizes and dtypes.
             batch_size: slices computed at a time; the last batch is padded to it. Where there are fewer slices, no
                 more are computed than the next power of two, so that a few programs serve all numbers.
         """
-        shapes: deque[tuple[int, int]] = deque()
+        ways: deque[tuple[tuple[int, int], float]] = deque()
 
         def prepared() -> Iterator[NetworkSlice]:
-            for image in images:
-                shapes.append((image.shape[0], image.shape[1]))
-                yield to_network(image, self.size)
+            for given in images:
+                image, aspect = given if isinstance(given, NativeSlice) else NativeSlice(given)
+                ways.append(((image.shape[0], image.shape[1]), aspect))
+                yield to_network(image, self.size, aspect)
 
         for probs, spread in self.stream_network(prepared(), batch_size):
-            shape = shapes.popleft()
-            yield Probabilities(from_network(probs, shape), None if spread is None else from_network(spread, shape))
+            way = ways.popleft()
+            yield Probabilities(from_network(probs, *way), None if spread is None else from_network(spread, *way))
 
     def stream_network(self, slices: Iterable[NetworkSlice], batch_size: int = 16) -> Iterator[Probabilities]:
         """Predict slices as `stream` does, from and to the network's size."""
@@ -206,15 +213,17 @@ def _described(network: Network) -> dict[str, Any]:
     return named | {"step": network.step, "sha256": network.sha256}
 
 
-def _as_slice(image: Any) -> Shaped[np.ndarray, "h w"]:
+def _as_slice(image: Any) -> tuple[NativeSlice, Callable[[Any], Any]]:
+    """Return what the network is to see of an image, and the way back to the image's own grid."""
     if isinstance(image, str | Path):
-        return read_image(Path(image))
-    array = np.asarray(image)
+        picture = open_picture(Path(image), Reading(upright=True))
+        return NativeSlice(picture.read(0), picture.aspect), lambda plane: np.ascontiguousarray(picture.back(plane))
+    array = image if isinstance(image, np.ma.MaskedArray) else np.asarray(image)
     if array.ndim != 2 or array.dtype.kind not in "biuf" or 0 in array.shape:
         raise UserError(f"an image is {array.dtype} of shape {array.shape}; expected (height, width) of real numbers.")
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise UserError("an image has values that are not finite. Replace them.")
-    return array.astype(np.uint8) if array.dtype.kind == "b" else array
+    if array.dtype.kind == "f" and not np.isfinite(compressed(array)).all():
+        raise UserError("an image has values that are not finite. Replace or mask them.")
+    return NativeSlice(array.astype(np.uint8) if array.dtype.kind == "b" else array), lambda plane: plane
 
 
 def _fetched(probs: Any, spread: Any, n: int) -> Iterator[Probabilities]:

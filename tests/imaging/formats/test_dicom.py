@@ -17,6 +17,7 @@ from unet_jax.imaging import read
 from unet_jax.imaging.find import find_images
 from unet_jax.imaging.formats import dicom
 from unet_jax.imaging.read import read_image, silent_readers
+from unet_jax.imaging.scan import Reading
 
 IMPLICIT, DEFLATED = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1.99"
 JPEG, JPEG_LOSSLESS, JPEG_LS, JPEG_2000, VIDEO, HTJ2K = (f"1.2.840.10008.1.2.4.{n}" for n in (50, 70, 80, 90, 100, 201))
@@ -63,8 +64,83 @@ class TestPixels:
             ({"PixelSpacing": [0, 0.25]}, None),
             ({"PixelSpacing": [-1, 1]}, None),
             ({"PixelSpacing": 0.5}, None),
+            ({"PixelSpacing": [0, 0.25], "ImagerPixelSpacing": [0.2, 0.3]}, (0.2, 0.3)),
+            ({"NominalScannedPixelSpacing": [0.1, 0.2]}, (0.1, 0.2)),
         ):
             assert read.open(dicom_file(tmp_path / "a.dcm", image, **changes)).spacing == expected
+
+    def test_height_of_a_pixel_over_its_width(self, tmp_path):
+        image = RAMP.astype(np.uint16)
+        for changes, expected in (
+            ({}, 1),
+            ({"PixelSpacing": [0.5, 2]}, 0.25),  # first from row to row, then from column to column
+            ({"ImagerPixelSpacing": [2, 0.5]}, 4),
+            ({"PixelAspectRatio": [3, 2]}, 1.5),
+            ({"PixelSpacing": [1, 1], "PixelAspectRatio": [3, 2]}, 1),
+            ({"PixelAspectRatio": [0, 2]}, 1),
+        ):
+            assert read.open(dicom_file(tmp_path / "a.dcm", image, **changes)).aspect == expected
+
+
+R, L, A, P, H, F = ((-1, 0, 0), (1, 0, 0), (0, -1, 0), (0, 1, 0), (0, 0, 1), (0, 0, -1))
+"""Directions in the patient as DICOM counts them: towards left, posterior and head."""
+
+
+class TestUpright:
+    @pytest.mark.parametrize(
+        ("across", "down", "wanted"),
+        [
+            (L, P, (L, P)),
+            (P, L, (L, P)),
+            (R, A, (L, P)),
+            (A, L, (L, P)),
+            (L, F, (L, F)),
+            (H, R, (L, F)),
+            (P, F, (P, F)),
+            (F, A, (P, F)),
+            (H, P, (P, F)),
+        ],
+    )
+    @pytest.mark.parametrize("tilt", [0.0, 0.3])
+    def test_however_it_is_stored(self, tmp_path, across, down, wanted, tilt):
+        rows, columns = np.mgrid[:20, :17]
+        place = rows[..., None] * down + columns[..., None] * across  # of each pixel in the patient, in pixels
+        stored = (40 * (place @ wanted[0]) + place @ wanted[1] + 1000).astype(np.uint16)
+        turn = np.array([[np.cos(tilt), -np.sin(tilt), 0], [np.sin(tilt), np.cos(tilt), 0], [0, 0, 1]])
+        cosines = [float(f"{v:.6f}") for way in (across, down) for v in turn @ way]
+        path = dicom_file(tmp_path / "a.dcm", stored, ImageOrientationPatient=cosines, PixelSpacing=[0.5, 2])
+        picture = read.open(path, Reading(upright=True))
+        seen = picture.read(0).astype(int)
+        assert (np.diff(seen, axis=1) == 40).all() and (np.diff(seen, axis=0) == 1).all()
+        np.testing.assert_array_equal(picture.back(seen), stored)
+        turned = abs(np.dot(across, wanted[0])) == 0
+        assert picture.aspect == (4 if turned else 0.25) and picture.spacing == (0.5, 2)
+        assert picture.warnings == []
+        images.same(path, stored)  # by itself it is read as stored
+
+    @pytest.mark.parametrize(
+        ("changes", "turned"),
+        [
+            ({}, False),
+            ({"PatientOrientation": ["P", "L"]}, True),
+            ({"PatientOrientation": ["PLF", "LAF"]}, True),
+            ({"PatientOrientation": ["L", "P"]}, False),
+            ({"PatientOrientation": ""}, False),
+            ({"PatientOrientation": "L"}, False),
+            ({"PatientOrientation": ["L", "L"]}, False),
+            ({"PatientOrientation": ["X", "Y"]}, False),
+            ({"ImageOrientationPatient": [0, 1, 0, 0, 0, 0]}, False),
+            ({"ImageOrientationPatient": [0] * 6}, False),
+            ({"ImageOrientationPatient": [0, 1, 0, 1, 0]}, False),
+            ({"ImageOrientationPatient": ["1e300"] * 6}, False),
+            ({"ImageOrientationPatient": [0, 9, 0, 9, 0, 0], "PatientOrientation": ["P", "L"]}, True),
+            ({"ImageOrientationPatient": [0, 1, 0, 1, 0, 0], "PatientOrientation": ["L", "P"]}, True),
+        ],
+    )
+    def test_what_tells_and_what_does_not(self, tmp_path, changes, turned):
+        image = RAMP.astype(np.uint16)
+        picture = read.open(dicom_file(tmp_path / "a.dcm", image, **changes), Reading(upright=True))
+        np.testing.assert_array_equal(picture.read(0), image.T if turned else image)
 
 
 class TestModality:
@@ -115,6 +191,58 @@ class TestModality:
         path = dicom_file(tmp_path / "a.dcm", RAMP.astype(np.int16), RescaleSlope="1234567")
         path.write_bytes(path.read_bytes().replace(b"1234567 ", str(slope).encode().ljust(8)))
         refused(path, "has a rescale slope of")
+
+
+class TestPadding:
+    @pytest.mark.parametrize("syntax", [EXPLICIT, IMPLICIT, BIG_ENDIAN])
+    @pytest.mark.parametrize(
+        ("dtype", "padding"), [("i2", -2000), ("i2", -32768), ("u2", 0), ("u2", 63536), ("u1", 255)]
+    )
+    def test_the_value_is_masked(self, tmp_path, dtype, padding, syntax):
+        image = (RAMP % 200 + 1).astype(dtype)
+        image[:3] = padding
+        path = dicom_file(tmp_path / "a.dcm", image, syntax, PixelPaddingValue=padding)
+        same(path, np.ma.MaskedArray(image, image == padding))
+        # Without the element it is a value as any.
+        same(dicom_file(tmp_path / "a.dcm", image, syntax), image)
+
+    @pytest.mark.parametrize(("value", "limit"), [(-2000, -1990), (-1990, -2000)])
+    def test_a_range_has_both_its_ends(self, tmp_path, value, limit):
+        image = RAMP.astype(np.int16)
+        image[0, :5] = [-2001, -2000, -1995, -1990, -1989]
+        path = dicom_file(tmp_path / "a.dcm", image, PixelPaddingValue=value, PixelPaddingRangeLimit=limit)
+        same(path, np.ma.MaskedArray(image, (image >= -2000) & (image <= -1990)))
+
+    @pytest.mark.parametrize(
+        ("dtype", "stored", "vr", "value"), [("i2", -2000, "US", 63536), ("u2", 63536, "SS", -2000)]
+    )
+    def test_a_value_of_the_other_sign(self, tmp_path, dtype, stored, vr, value):
+        image = RAMP.astype(dtype)
+        image[:3] = stored
+        data = pydicom.dcmread(dicom_file(tmp_path / "a.dcm", image))
+        data.add_new("PixelPaddingValue", vr, value)
+        data.save_as(tmp_path / "a.dcm")
+        same(tmp_path / "a.dcm", np.ma.MaskedArray(image, image == stored))
+
+    def test_it_is_a_value_before_it_is_scaled_or_inverted(self, tmp_path):
+        image = RAMP.astype(np.int16)
+        image[:3] = -2000
+        path = dicom_file(tmp_path / "a.dcm", image, PixelPaddingValue=-2000, RescaleSlope=1, RescaleIntercept=-1024)
+        same(path, np.ma.MaskedArray(image.astype(np.int32) - 1024, image == -2000))
+        white = dicom_file(tmp_path / "b.dcm", image, PixelPaddingValue=-2000, PhotometricInterpretation="MONOCHROME1")
+        same(white, np.ma.MaskedArray(-1 - image, image == -2000))
+
+    def test_nothing_but_padding(self, tmp_path):
+        picture = read.open(dicom_file(tmp_path / "a.dcm", np.full((20, 17), 9, np.int16), PixelPaddingValue=9))
+        assert picture.warnings == ["has nothing but background"] and picture.read(0).mask.all()
+
+    @pytest.mark.parametrize("value", ["", 70000])
+    def test_values_that_are_none(self, tmp_path, value):
+        image = (RAMP * 1000).astype(np.int32)
+        data = pydicom.dcmread(dicom_file(tmp_path / "a.dcm", image))
+        data.add_new("PixelPaddingValue", "LO", str(value))
+        data.save_as(tmp_path / "a.dcm")
+        same(tmp_path / "a.dcm", np.ma.MaskedArray(image, image == value) if value else image)
 
 
 class TestCompressed:

@@ -142,10 +142,97 @@ class TestUpright:
             np.testing.assert_array_equal(volume.read(i), expected)
             np.testing.assert_array_equal(volume.back(expected), np.take(np.asarray(stored.dataobj), i, axis))
 
-    def test_a_file_that_does_not_tell_is_refused(self, tmp_path):
-        path = patched(nifti_file(tmp_path / "a.nii", RAMP.astype(np.int16)), at_252=bytes(4))
-        assert len(open_volume(path)) == 16
-        refused(path, "does not tell how it lies", upright=True)
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"at_252": bytes(4)},  # neither of the two codes
+            {"at_280": bytes(48)},  # an sform of zeros under a code that says otherwise
+            {"at_280": struct.pack("<12f", 1, 1, 0, 0, 1, 1, 0, 0, 0, 0, 3, 0)},  # two axes that are one
+            {"at_280": struct.pack("<f", np.nan)},
+        ],
+    )
+    def test_a_file_that_does_not_tell_is_taken_as_stored(self, tmp_path, changes):
+        path = patched(nifti_file(tmp_path / "a.nii", RAMP.astype(np.int16)), **changes)
+        assert open_volume(path, axis=2).warnings == []
+        volume = open_volume(path, axis=2, upright=True)
+        assert volume.warnings == ["does not tell how it lies, so its slices were predicted as stored"]
+        np.testing.assert_array_equal(volume.read(5), RAMP[:, :, 5])
+        np.testing.assert_array_equal(volume.back(volume.read(5)), RAMP[:, :, 5])
+
+    def test_the_qform_alone_tells(self, tmp_path):
+        path = nifti_file(tmp_path / "a.nii", RAMP.astype(np.int16), sform_code=0, qform_code=1)
+        volume = open_volume(path, axis=2, upright=True)
+        assert volume.warnings == []
+        np.testing.assert_array_equal(volume.read(5), RAMP[::-1, ::-1, 5].T)
+
+
+class TestBackground:
+    @pytest.mark.parametrize("dtype", ["f4", "f8"])
+    def test_what_is_not_a_number(self, tmp_path, dtype):
+        values = RAMP.astype(dtype)
+        values[:, :, :2] = values[3:5, 6, 9] = np.nan
+        volume = open_volume(nifti_file(tmp_path / "a.nii", values), axis=2)
+        assert volume.warnings == ["has 578 of its 5760 voxels not a number (NaN), taken for background"]  # 2 * 288 + 2
+        for i in (0, 9, 10):
+            image = volume.read(i)
+            assert image.dtype == dtype
+            np.testing.assert_array_equal(np.ma.getmaskarray(image), np.isnan(values[:, :, i]))
+            np.testing.assert_array_equal(np.ma.filled(image, 0), np.nan_to_num(values[:, :, i]))
+        assert not isinstance(volume.read(10), np.ma.MaskedArray)
+
+    def test_turned_and_scaled_it_stays_where_it_is(self, tmp_path):
+        values = RAMP.astype(np.float32)
+        values[3, 6, 9] = np.nan
+        path = patched(nifti_file(tmp_path / "a.nii", values), at_112=struct.pack("<ff", 2, -3))
+        image = open_volume(path, axis=2, upright=True).read(9)
+        np.testing.assert_array_equal(np.argwhere(image.mask), [[17 - 6, 15 - 3]])
+        np.testing.assert_array_equal(image.filled(0), np.nan_to_num(values[::-1, ::-1, 9].T * 2 - 3))
+
+    @pytest.mark.parametrize("dtype", ["i2", "f4"])
+    def test_one_value_everywhere(self, tmp_path, dtype):
+        values = np.full(SHAPE, 7).astype(dtype)
+        path = patched(nifti_file(tmp_path / "a.nii", values), at_112=struct.pack("<ff", 2, 1))
+        assert open_volume(path, axis=2).warnings == ["has the same value everywhere (15)"]
+        values[0, 0, 0] = 6
+        assert open_volume(nifti_file(tmp_path / "b.nii", values), axis=2).warnings == []
+
+
+class TestPixels:
+    @pytest.mark.parametrize(("axis", "aspect"), [(0, 0.75 / 3), (1, 0.5 / 3), (2, 0.5 / 0.75)])
+    def test_their_height_over_their_width(self, tmp_path, axis, aspect):
+        path = nifti_file(tmp_path / "a.nii", RAMP.astype(np.int16))
+        assert open_volume(path, axis=axis).aspect == pytest.approx(aspect)
+        turned = open_volume(path, axis=axis, upright=True)
+        assert turned.aspect == pytest.approx(1 / aspect)  # of the upright slices, whose rows are the columns stored
+        assert turned.stored_aspect == pytest.approx(aspect)
+        assert turned.spacing == open_volume(path, axis=axis).spacing
+
+    @pytest.mark.parametrize(
+        ("axis", "zooms", "warning"),
+        [
+            (0, (0.5, 0.5, 6), "was sliced along axis 0, across slices 12 times as thick as their pixels; --axis 2 "),
+            (1, (0.5, 0.5, 6), "was sliced along axis 1, across slices 12 times as thick as their pixels; --axis 2 "),
+            (2, (0.5, 0.5, 6), None),
+            (2, (4, 1, 1), "was sliced along axis 2, across slices 4 times as thick as their pixels; --axis 0 "),
+            (2, (3, 1, 1), None),
+            (2, (1, 3.1, 1), "was sliced along axis 2, across slices 3.1 times as thick as their pixels; --axis 1 "),
+        ],
+    )
+    def test_slices_across_thick_ones(self, tmp_path, axis, zooms, warning):
+        path = nifti_file(tmp_path / "a.nii", RAMP.astype(np.int16), np.diag([*zooms, 1]))
+        warnings = open_volume(path, axis=axis).warnings
+        assert warnings == ([] if warning is None else [warning + "takes those"])
+
+    def test_a_picture_has_no_other_axis(self, tmp_path):
+        path = nifti_file(tmp_path / "a.nii", RAMP[0].astype(np.int16), np.diag([0.5, 4, 1, 1]))
+        volume = open_volume(path)
+        assert volume.warnings == [] and volume.aspect == 0.125
+
+    def test_sides_that_no_scanner_has(self, tmp_path):
+        path = nifti_file(tmp_path / "a.nii", RAMP.astype(np.int16), np.diag([0.001, 1, 1, 1]))
+        volume = open_volume(path, axis=2)
+        assert volume.aspect == 1
+        assert volume.warnings == ["says that its pixels are 0.001 times as high as wide; taken for square"]
 
 
 def written(volume: nifti.Volume, path: Path, values: np.ndarray | None = None, kind="mask") -> nib.Nifti1Image:
@@ -212,7 +299,7 @@ class TestRefused:
             (np.zeros((5, 4, 300), np.int16), "is 5x300 pixels"),
             (np.zeros((16, 16, 3), np.complex64), "holds complex64"),
             (np.zeros((16, 16, 3), [("R", "u1"), ("G", "u1"), ("B", "u1")]), "holds ["),
-            (np.where(RAMP == 7, np.nan, RAMP), "not a number"),
+            (np.full(SHAPE, np.nan), "has no voxel that is a number"),
             (np.where(RAMP == 7, -np.inf, RAMP), "infinite"),
             (np.where(RAMP == 7, 1e31, RAMP), "beyond 1e+30"),
         ],

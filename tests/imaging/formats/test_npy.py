@@ -33,6 +33,21 @@ class TestSlice:
             np.save(tmp_path / "a.npy", array)
             same(tmp_path / "a.npy", RAMP)
 
+    @pytest.mark.parametrize(("dtype", "opaque"), [("u1", 255), ("u2", 65535), ("f4", 1)])
+    def test_a_fourth_channel_of_opacity(self, tmp_path, dtype, opaque):
+        pixels = np.full((20, 17, 4), [100, 100, 100, opaque], dtype)
+        pixels[3, :2, 3] = [0, opaque / 5]
+        np.save(tmp_path / "a.npy", pixels)
+        expected = np.ma.MaskedArray(np.full((20, 17), 100, dtype), pixels[..., 3] == 0)
+        expected[3, 1] = 20
+        image = read_image(tmp_path / "a.npy")
+        np.testing.assert_array_equal(image.mask, expected.mask)
+        np.testing.assert_allclose(image, expected, rtol=1e-6)
+
+    def test_a_fourth_channel_that_is_no_opacity(self, tmp_path):
+        np.save(tmp_path / "a.npy", np.dstack([RAMP] * 3 + [RAMP]).astype(np.float32))
+        same(tmp_path / "a.npy", RAMP.astype(np.float32))
+
     def test_colour_of_64_bits_stays_exact(self, tmp_path):
         channels = np.stack([RAMP, RAMP, RAMP], -1) + 2**40
         channels[0, 0, 0] += 1000

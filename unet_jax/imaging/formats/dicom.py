@@ -13,9 +13,9 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_modality_lut
 from pydicom.pixels.utils import pixel_array
 
-from unet_jax.imaging.formats.medical import rescaled
+from unet_jax.imaging.formats.medical import rescaled, upright
 from unet_jax.imaging.formats.untrusted import Clamped
-from unet_jax.imaging.scan import Reading, Refused, Slices, Spacing, check_sides, one_line, spacing_of
+from unet_jax.imaging.scan import NO_TURN, Reading, Refused, Slices, Spacing, Turn, check_sides, one_line, spacing_of
 
 MAX_BYTES = 2**29
 """Largest file, in bytes; a slice of the largest sides takes half of it."""
@@ -26,6 +26,8 @@ _HEADER: list[Any] = [
     *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation"),
     *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
 ]
+_WAYS = {"L": (1, 0, 0), "R": (-1, 0, 0), "P": (0, 1, 0), "A": (0, -1, 0), "H": (0, 0, 1), "F": (0, 0, -1)}
+"""Directions towards left, posterior and head of the letters of PatientOrientation."""
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 
 
@@ -33,11 +35,13 @@ def open_slices(path: Path, reading: Reading) -> Slices:
     """Read a DICOM file of one grey slice in the units of its modality.
 
     The modality's lookup table, or its rescale slope and intercept, are applied. MONOCHROME1, where white is the
-    lowest value, is inverted within the range of its bits.
+    lowest value, is inverted within the range of its bits. What is stored as PixelPaddingValue, or from there to
+    PixelPaddingRangeLimit, is masked.
 
     Returns:
-        Image: integers where slope and intercept are whole, else float32. Spacing: PixelSpacing, or
-        ImagerPixelSpacing.
+        Image: integers where slope and intercept are whole, else float32. Spacing: PixelSpacing, ImagerPixelSpacing or
+        NominalScannedPixelSpacing; without any PixelAspectRatio tells how high a pixel is. Upright by
+        ImageOrientationPatient, or PatientOrientation.
 
     Raises:
         Refused: colour, several frames, or a compression that no installed package decodes.
@@ -45,12 +49,12 @@ def open_slices(path: Path, reading: Reading) -> Slices:
     """
     with path.open("rb") as file:
         try:
-            return _read(path, Clamped(file))
+            return _read(path, Clamped(file), reading)
         except InvalidDicomError as e:
             raise Refused("is no DICOM file; expected DICM at its byte 128") from e
 
 
-def _read(path: Path, file: Any) -> Slices:
+def _read(path: Path, file: Any, reading: Reading) -> Slices:
     # First as little as tells whether the rest may be read.
     size = path.stat().st_size
     syntax = _transfer_syntax(file)
@@ -76,7 +80,11 @@ def _read(path: Path, file: Any) -> Slices:
         if compressed:
             raise Refused(f"cannot be decoded as {syntax.name} ({one_line(e)})") from e
         raise
-    return Slices(_modality_values(dataset, stored), _spacing(dataset))
+    spacing, turn = _spacing(dataset), _turn(dataset) if reading.upright else NO_TURN
+    values, padding = _modality_values(dataset, stored), _padding(dataset, stored)
+    if padding.any():
+        values = np.ma.MaskedArray(values, padding)
+    return Slices(values, spacing, aspect=None if spacing else _ratio(dataset), turn=turn)
 
 
 def _transfer_syntax(file: Any) -> Any:
@@ -142,11 +150,63 @@ def _modality_values(dataset: Any, stored: np.ndarray) -> np.ndarray:
     return rescaled(stored, slope, intercept)
 
 
+def _padding(dataset: Any, stored: np.ndarray) -> np.ndarray:
+    """Mark what is no pixel of the scan."""
+    signed = stored.dtype.kind == "i"
+    ends = [_padding_value(dataset, name, signed) for name in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+    if ends[0] is None:
+        return np.zeros(stored.shape, bool)
+    low, high = sorted((ends[0], ends[0] if ends[1] is None else ends[1]))
+    return (stored >= low) & (stored <= high)
+
+
+def _padding_value(dataset: Any, name: str, signed: bool) -> int | None:
+    try:
+        value = int(dataset.get(name))
+    except (TypeError, ValueError):
+        return None
+    # 16 bits, which many a program writes as unsigned where the pixels are signed, or the other way round.
+    if signed and 2**15 <= value < 2**16:
+        return value - 2**16
+    return value + 2**16 if not signed and -(2**15) <= value < 0 else value
+
+
 def _spacing(dataset: Any) -> Spacing | None:
-    for name in ("PixelSpacing", "ImagerPixelSpacing"):
-        try:
-            y, x = (float(value) for value in dataset.get(name))
-        except (TypeError, ValueError):
-            continue
-        return spacing_of(y, x)
+    for name in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
+        if spacing := _pair(dataset, name):
+            return spacing
     return None
+
+
+def _ratio(dataset: Any) -> float | None:
+    sides = _pair(dataset, "PixelAspectRatio")
+    return sides and sides[0] / sides[1]
+
+
+def _pair(dataset: Any, name: str) -> Spacing | None:
+    values = _numbers(dataset, name, 2)
+    return spacing_of(*values) if values else None
+
+
+def _numbers(dataset: Any, name: str, count: int) -> list[float] | None:
+    try:
+        values = [float(value) for value in dataset.get(name)]
+    except (TypeError, ValueError):
+        return None
+    return values if len(values) == count else None
+
+
+def _turn(dataset: Any) -> Turn:
+    """Find how to look at the slice upright; no turn where the file does not tell."""
+    cosines = _numbers(dataset, "ImageOrientationPatient", 6)
+    if cosines and all(abs(cosine) < 2 for cosine in cosines):  # which is false of NaN
+        across, down = cosines[:3], cosines[3:]
+    else:
+        # Letters for left, posterior and head, and their opposites; more of them say how a slice is tilted.
+        try:
+            across, down = (_WAYS[str(way)[0].upper()] for way in dataset.get("PatientOrientation"))
+        except (TypeError, ValueError, LookupError):
+            return NO_TURN
+    directions = np.array([down, across, np.cross(down, across)], np.float64).T
+    # DICOM counts towards left and posterior.
+    return upright(directions * [[-1], [-1], [1]]) or NO_TURN

@@ -8,11 +8,23 @@ from typing import Any
 import nibabel
 import numpy as np
 from jaxtyping import Shaped
-from nibabel.orientations import io_orientation
 
-from unet_jax.imaging.formats.medical import rescaled
+from unet_jax.imaging.formats.medical import rescaled, upright
 from unet_jax.imaging.formats.untrusted import Clamped
-from unet_jax.imaging.scan import BAD_VALUES, MAX_VALUE, Kind, Reading, Refused, Slices, check_sides, spacing_of
+from unet_jax.imaging.scan import (
+    BAD_VALUES,
+    MAX_VALUE,
+    MIN_SIDE,
+    NO_TURN,
+    Kind,
+    Reading,
+    Refused,
+    Slices,
+    check_sides,
+    contiguous,
+    same_everywhere,
+    spacing_of,
+)
 from unet_jax.shared.files import replacing
 
 MAX_BYTES = 2**31
@@ -21,6 +33,8 @@ MAX_HEADER_BYTES = 2**24
 """Largest offset of the voxels, in bytes: the size of header and extensions."""
 MAX_REST_BYTES = 2**20
 """Largest size of what follows the voxels, in bytes, not included."""
+MAX_THICKNESS = 3
+"""Largest ratio of the sides of a pixel of a slice that does not cut across thick slices."""
 MAX_DEFLATE_RATIO = 1032
 """Largest growth of a deflated stream: two bits stand for 258 bytes at best."""
 
@@ -38,13 +52,51 @@ _GEOMETRY = (
 class Volume(Slices):
     """Slices of a NIfTI volume along the axis `axis`."""
 
-    def __init__(self, image: Any, stored: Shaped[np.ndarray, "_ _ _"], axis: int, upright: bool):
+    def __init__(self, image: Any, stored: Shaped[np.ndarray, "_ _ _"], axis: int, reading: Reading):
         self.axis, self.pixels, self._image, self._sides = axis, stored, image, stored.shape
+        self.turn, self.warnings = NO_TURN, []
+        self._check_values(stored)
         rows, columns = (i for i in range(3) if i != axis)
         scale = _MILLIMETRES.get(int(image.header["xyzt_units"]) & 7, 0.0)
         zooms = [*(float(z) * scale for z in image.header.get_zooms()), 0.0, 0.0][:3]
         self.spacing = spacing_of(zooms[rows], zooms[columns])
-        self._transposed, self._flips = _turn(image.affine, rows, columns) if upright else (False, (1, 1))
+        self.set_aspect(None)
+        self._warn_about_thick_slices(rows, columns)
+        if reading.upright:
+            told = image.header["sform_code"] != 0 or image.header["qform_code"] != 0
+            turn = upright(image.affine[:3, [rows, columns, axis]].astype(np.float64)) if told else None
+            if turn is None:
+                self.warnings.append("does not tell how it lies, so its slices were predicted as stored")
+            else:
+                self.turn = turn
+
+    def _check_values(self, stored: Shaped[np.ndarray, "_ _ _"]) -> None:
+        low, high, self._not_numbers = stored.min(), stored.max(), 0
+        # Both are NaN where any is.
+        if low != low:
+            self._not_numbers = int(np.count_nonzero(np.isnan(stored)))
+            if self._not_numbers == stored.size:
+                raise Refused("has no voxel that is a number")
+            low, high = np.nanmin(stored), np.nanmax(stored)
+            self.warnings.append(
+                f"has {self._not_numbers} of its {stored.size} voxels not a number (NaN), taken for background"
+            )
+        slope, inter = self._image.dataobj.slope, self._image.dataobj.inter
+        for extreme in (low, high):
+            if not abs(float(extreme) * slope + inter) < MAX_VALUE:
+                raise Refused(BAD_VALUES)
+        if low == high:
+            self.warnings.append(same_everywhere(float(low) * slope + inter))
+
+    def _warn_about_thick_slices(self, rows: int, columns: int) -> None:
+        thick = rows if self.stored_aspect > 1 else columns
+        ratio = max(self.stored_aspect, 1 / self.stored_aspect)
+        # Slices along the other axis must be slices, of which a picture alone has none.
+        if ratio > MAX_THICKNESS and min(n for i, n in enumerate(self._sides) if i != thick) >= MIN_SIDE:
+            self.warnings.append(
+                f"was sliced along axis {self.axis}, across slices {ratio:.3g} times as thick as their pixels; "
+                f"--axis {thick} takes those"
+            )
 
     def __len__(self) -> int:
         return self._sides[self.axis]
@@ -54,13 +106,9 @@ class Volume(Slices):
         assert self.pixels is not None, "given up"
         stored = self.pixels[(*[slice(None)] * self.axis, index)]
         image = rescaled(stored, self._image.dataobj.slope, self._image.dataobj.inter)
-        image = image.T if self._transposed else image
-        return np.ascontiguousarray(image[:: self._flips[0], :: self._flips[1]])
-
-    def back(self, image: Shaped[np.ndarray, "h w"]) -> Shaped[np.ndarray, "h2 w2"]:
-        """Turn what belongs to the pixels of `read` as the volume is stored."""
-        image = image[:: self._flips[0], :: self._flips[1]]
-        return image.T if self._transposed else image
+        if self._not_numbers:
+            image = np.ma.MaskedArray(image, np.isnan(image))
+        return contiguous(self.turn.apply(image))
 
     def write(self, kind: Kind, path: Path, planes: list[Any]) -> None:
         """Write values of the volume's voxels as `.nii.gz`, with the volume's shape and affine.
@@ -89,12 +137,11 @@ def open_slices(path: Path, reading: Reading) -> Volume:
     Args:
         path: a `.nii` or `.nii.gz` of three axes, or of more where the others have a length of 1.
         reading: `axis` is by default the one with the fewest slices, of equals the last. `upright` turns slices as
-            radiologists look at them, by the file's affine: in axial ones anterior is up, in coronal and sagittal ones
-            superior; the patient's right is on the left, in sagittal ones anterior. Else a slice is `volume[:, :, i]`
-            (or `[:, i]`, `[i]`), its first axis the rows.
+            radiologists look at them (`medical.upright`), by the file's affine, where it has one. Else a slice is
+            `volume[:, :, i]` (or `[:, i]`, `[i]`), its first axis the rows.
 
     Raises:
-        Refused: not one volume of real numbers, or one too large, or it does not tell which way is up.
+        Refused: not one volume of real numbers, or one too large.
         Exception: nearly any, of a file that is damaged.
     """
     with _opened(path) as f:
@@ -103,12 +150,7 @@ def open_slices(path: Path, reading: Reading) -> Volume:
         # What is packed has its checksum at the very end.
         if _is_packed(path) and len(f.read(MAX_REST_BYTES)) == MAX_REST_BYTES:
             raise Refused(f"goes on for {MAX_REST_BYTES} bytes and more after its voxels")
-    if reading.upright and image.header["sform_code"] == 0 and image.header["qform_code"] == 0:
-        raise Refused("does not tell how it lies, so its slices cannot be turned upright")
-    for extreme in (stored.min(), stored.max()):
-        if not abs(float(extreme) * image.dataobj.slope + image.dataobj.inter) < MAX_VALUE:
-            raise Refused(BAD_VALUES)
-    return Volume(image, stored, axis, reading.upright)
+    return Volume(image, stored, axis, reading)
 
 
 def count_slices(path: Path, reading: Reading) -> int:
@@ -163,18 +205,3 @@ def _kind(start: bytes) -> Any:
                 raise Refused(f"has a header of {voxels:g} bytes; expected at most {MAX_HEADER_BYTES}")
             return kind
     raise Refused("is no NIfTI file")
-
-
-def _turn(affine: Shaped[np.ndarray, "4 4"], rows: int, columns: int) -> tuple[bool, tuple[int, int]]:
-    """Tell how to look at a slice upright.
-
-    Of the directions right, anterior and superior, numbered so, the higher-numbered one of a slice runs up and the
-    other to the left, whatever the slice.
-
-    Returns:
-        True if rows and columns are exchanged; and then the steps (1 or -1) along them.
-    """
-    orientation = io_orientation(affine)
-    transposed = bool(orientation[rows, 0] < orientation[columns, 0])
-    down, across = (columns, rows) if transposed else (rows, columns)
-    return transposed, (-int(orientation[down, 1]), -int(orientation[across, 1]))

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Shaped, UInt8
 
-from unet_jax.imaging.formats.grey import to_grey
+from unet_jax.imaging.formats.grey import opaque_value, to_grey
 from unet_jax.imaging.formats.untrusted import Clamped
 from unet_jax.imaging.scan import Reading, Refused, Slices, check_sides, one_line
 
@@ -20,7 +20,10 @@ _Header = tuple[np.dtype, tuple[int, ...], Literal["C", "F"]]
 
 
 def open_slices(path: Path, reading: Reading) -> Slices:
-    """Read a slice: (h, w), (h, w, 1), (h, w, 3) or (h, w, 4), integers or real numbers of up to 64 bits."""
+    """Read a slice: (h, w), (h, w, 1), (h, w, 3) or (h, w, 4), integers or real numbers of up to 64 bits.
+
+    A fourth channel is opacity, as `opaque_value` tells, or does not matter.
+    """
     with path.open("rb") as f:
         dtype, shape, order = _read_header(f, path.stat().st_size)
         if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 3, 4)):
@@ -29,7 +32,8 @@ def open_slices(path: Path, reading: Reading) -> Slices:
         # Not mapped into memory: a mapped file that somebody cuts short ends the process.
         array = np.fromfile(f, dtype).reshape(shape, order=order)
     if array.ndim == 3:
-        array = array[..., 0] if shape[2] == 1 else to_grey(len(array), lambda rows: array[rows])
+        opaque = opaque_value(array[..., 3]) if shape[2] == 4 else None
+        array = array[..., 0] if shape[2] == 1 else to_grey(len(array), lambda rows: array[rows], opaque)
     return Slices(array)
 
 

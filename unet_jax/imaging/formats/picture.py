@@ -13,7 +13,7 @@ from PIL import Image, ImageFile, TiffImagePlugin
 from PIL.ExifTags import Base as Tag
 
 from unet_jax.imaging.formats.grey import to_grey
-from unet_jax.imaging.scan import MAX_SIDE, MIN_SIDE, Reading, Refused, Slices, check_sides
+from unet_jax.imaging.scan import MAX_SIDE, MIN_SIDE, NO_TURN, Reading, Refused, Slices, Turn, check_sides, spacing_of
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 MAX_JPEG_SCANS = 50
@@ -21,6 +21,17 @@ MAX_JPEG_SCANS = 50
 
 _PNG_END = b"\0\0\0\0IEND\xae\x42\x60\x82"
 """Length, name and checksum of the last chunk of every PNG."""
+
+_TURNS = {
+    2: Turn(False, (1, -1)),
+    3: Turn(False, (-1, -1)),
+    4: Turn(False, (-1, 1)),
+    5: Turn(True, (1, 1)),
+    6: Turn(True, (1, -1)),
+    7: Turn(True, (-1, -1)),
+    8: Turn(True, (-1, 1)),
+}
+"""Ways from a picture as stored to the one that viewers show, by the orientation that EXIF or TIFF gives."""
 
 _COLOUR_16 = re.compile(r"(RGB|RGBA|RGBa|RGBX|LA);16[LBN]")
 
@@ -35,7 +46,7 @@ def open_slices(path: Path, reading: Reading) -> Slices:
                 check_png(path)
             if image.format == "JPEG":
                 check_jpeg(path)
-            return Slices(_decode(path, image))
+            return _read(path, image, reading)
     except Image.DecompressionBombError as e:
         raise Refused(f"has too many pixels; expected sides of {MIN_SIDE} to {MAX_SIDE}") from e
     except Image.UnidentifiedImageError as e:
@@ -64,7 +75,7 @@ def check_jpeg(path: Path) -> None:
         raise Refused(f"has {scans} scans; expected at most {MAX_JPEG_SCANS}")
 
 
-def _decode(path: Path, image: ImageFile.ImageFile) -> np.ndarray:
+def _read(path: Path, image: ImageFile.ImageFile, reading: Reading) -> Slices:
     check_sides(image.size[::-1])
     # Counting them would go through them all.
     if getattr(image, "is_animated", False):
@@ -73,13 +84,39 @@ def _decode(path: Path, image: ImageFile.ImageFile) -> np.ndarray:
         raise Refused("holds no pixels")
     # Loading removes the orientation from the tags, so they are read first.
     tags: Any = dict(image.tag_v2) if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
+    aspect = _aspect(image, tags)
     grey = image.mode in ("1", "L", "I", "F") or image.mode.startswith("I;16")
     array = _grey_pixels(image, tags) if grey else _colour_pixels(path, image, tags)
-    # For TIFF alone, Pillow turns the picture as its orientation says; that is undone.
-    orientation = _first(tags, Tag.Orientation, 1)
-    array = array.T if orientation in (5, 6, 7, 8) else array
-    array = array[::-1] if orientation in (3, 4, 6, 7) else array
-    return array[:, ::-1] if orientation in (2, 3, 7, 8) else array
+    # Of a PNG, which may have it behind the pixels, only then.
+    orientation = _orientation(image, tags)
+    turn = _TURNS.get(orientation, NO_TURN)
+    # For TIFF alone, Pillow turns the picture as its orientation says.
+    array = turn.undo(array) if tags else array
+    if not reading.upright or turn is NO_TURN:
+        return Slices(array, aspect=aspect)
+    warning = f"has orientation {orientation}: predicted as viewers show it; the mask fits the pixels as stored"
+    return Slices(array, aspect=aspect, turn=turn, warnings=[warning])
+
+
+def _orientation(image: ImageFile.ImageFile, tags: Any) -> int:
+    if tags:
+        return _first(tags, Tag.Orientation, 1)
+    try:
+        return int(image.getexif().get(Tag.Orientation, 1))
+    except Exception:
+        # What viewers cannot read they leave out, and damaged EXIF makes Pillow raise nearly anything.
+        return 1
+
+
+def _aspect(image: ImageFile.ImageFile, tags: Any) -> float | None:
+    """Return the height of a pixel over its width, by the pixels to an inch or centimetre along x and y."""
+    # Those to no unit are left out, of all but TIFF: programs differ in which of the two is along x.
+    x, y = (tags.get(Tag.XResolution), tags.get(Tag.YResolution)) if tags else image.info.get("dpi", (None, None))
+    try:
+        density = spacing_of(float(x), float(y))
+    except (TypeError, ValueError, ArithmeticError):
+        return None
+    return density and density[0] / density[1]
 
 
 def _grey_pixels(image: ImageFile.ImageFile, tags: Any) -> np.ndarray:
@@ -88,7 +125,12 @@ def _grey_pixels(image: ImageFile.ImageFile, tags: Any) -> np.ndarray:
         for file_order, machine_order in (("I;16BS", "I;16NS"), ("I;32BS", "I;32NS"), ("F;32BF", "F;32NF")):
             if _raw_mode(image) == file_order:
                 _set_raw_mode(image, machine_order)
+    step = {"L;2": 85, "L;4": 17}.get(_raw_mode(image), 1)
     array = np.asarray(image.convert("L") if image.mode == "1" else image)
+    if isinstance(transparent := image.info.get("transparency"), int):
+        # Of a PNG. Pillow gives it as the file has it; of one bit some of its versions give 255 for 1.
+        value = 255 * (transparent > 0) if image.mode == "1" else transparent * step
+        return np.ma.MaskedArray(array, array == value)
     if not tags:
         return array
     signed = _first(tags, TiffImagePlugin.SAMPLEFORMAT, 1) == 2
@@ -110,11 +152,18 @@ def _colour_pixels(path: Path, image: ImageFile.ImageFile, tags: Any) -> np.ndar
         return _colour_16(path, image, mode)
     if _first(tags, Tag.BitsPerSample, 8) > 8:
         raise Refused("has over 8 bits a colour in an unusual layout; save it as grey, or as .npy")
-    if image.mode in ("RGB", "RGBA", "RGBX"):
+    premultiplied = mode.startswith("RGBa")
+    if premultiplied:
+        # Else Pillow would divide by the opacity.
+        _set_raw_mode(image, mode.replace("RGBa", "RGBA"))
+    keyed = "transparency" in image.info
+    if image.mode in ("RGBA", "RGBX") or (image.mode == "RGB" and not keyed):
         colours = np.asarray(image)
     else:
-        colours = np.asarray(image.convert("RGBA" if image.mode in ("P", "PA", "LA", "La", "RGBa") else "RGB"))
-    return to_grey(len(colours), lambda rows: colours[rows])
+        opacity = keyed or image.mode in ("P", "PA", "LA", "La", "RGBa")
+        colours = np.asarray(image.convert("RGBA" if opacity else "RGB"))
+    opaque = 255.0 if colours.shape[2] == 4 and image.mode != "RGBX" else None
+    return to_grey(len(colours), lambda rows: colours[rows], opaque, premultiplied=premultiplied)
 
 
 def _colour_16(path: Path, image: ImageFile.ImageFile, raw_mode: str) -> np.ndarray:
@@ -123,15 +172,24 @@ def _colour_16(path: Path, image: ImageFile.ImageFile, raw_mode: str) -> np.ndar
     if kind == "LA":
         _set_raw_mode(image, "RGBA")
         four = np.asarray(image)
-        return four[..., 0].astype(np.uint16) << 8 | four[..., 1]
-    kind = kind.upper()
+        grey, opacity = (four[..., i].astype(np.uint16) << 8 | four[..., i + 1] for i in (0, 2))
+        return to_grey(len(four), lambda rows: np.stack([grey[rows]] * 3 + [opacity[rows]], axis=-1), 65535.0)
+    premultiplied, kind = kind == "RGBa", kind.upper()
     if order == "N":
         order = "L" if sys.byteorder == "little" else "B"
     with path.open("rb") as f, Image.open(f, formats=FORMATS) as again:
         _set_raw_mode(image, f"{kind};16{order}")
         _set_raw_mode(again, f"{kind};16{'B' if order == 'L' else 'L'}")
-        upper, lower = np.asarray(image)[..., :3], np.asarray(again)[..., :3]
-    return to_grey(len(upper), lambda rows: upper[rows].astype(np.uint16) << 8 | lower[rows])
+        upper, lower = np.asarray(image), np.asarray(again)
+    key, opaque = image.info.get("transparency"), 65535.0 if kind == "RGBA" else None
+
+    def band(rows: slice) -> np.ndarray:
+        return upper[rows].astype(np.uint16) << 8 | lower[rows]
+
+    if key is None:
+        return to_grey(len(upper), band, opaque, premultiplied=premultiplied)
+    transparent = np.concatenate([(band(slice(i, i + 1)) == np.array(key)).all(axis=-1) for i in range(len(upper))])
+    return np.ma.MaskedArray(to_grey(len(upper), band), transparent)
 
 
 def _raw_mode(image: ImageFile.ImageFile) -> str:
