@@ -106,6 +106,7 @@ ALTERED = Config(
         encoder_lr_scale=0.5,
         freeze_encoder_epochs=1.25,
         ema_decay=0.75,
+        stretches=((3, 0.5), (5, 0.25)),
     ),
     loader=LoaderConfig(batch_size=9, pipeline="device"),
     split=SplitConfig(kind="official", seed=8, val_fraction=0.2, test_fraction=0.3, folds=6, fold=4),
@@ -164,6 +165,7 @@ def test_preset_original_is_the_notebooks_recipe():
         "optim.encoder-lr-scale": 1.0,
         "optim.freeze-encoder-epochs": 0.0,
         "optim.ema-decay": 0.0,
+        "optim.stretches": (),
         "loader.batch-size": 32,
         "loader.pipeline": "auto",
         "split.kind": "patient",
@@ -218,7 +220,7 @@ def test_every_option_sets_its_own_value(altered, default, monkeypatch):
             group, option = name.split(".")
             argv.append(f"--{name}" if value else f"--{group}.no-{option}")
         else:
-            argv += [f"--{name}", *map(str, value if isinstance(value, tuple) else [value])]
+            argv += [f"--{name}", *(re.findall(r"[\d.]+", str(value)) if isinstance(value, tuple) else [str(value)])]
     assert asked_of_train(monkeypatch, argv) == (DistributedConfig(), Path("w"), altered)
     of_processes = ["--distributed.coordinator", "a:1", "--distributed.num-processes", "3"]
     asked = asked_of_train(monkeypatch, [*argv, *of_processes, "--distributed.process-id", "2"])
@@ -291,6 +293,10 @@ def test_an_integer_is_a_float():
         ("model.encoder", "toy"),
         ("model.decoder_widths", 16),
         ("model.decoder_widths", [16, 32.0]),
+        ("optim.stretches", [2, 0.1]),
+        ("optim.stretches", [[2]]),
+        ("optim.stretches", [[2, 0.1, 3]]),
+        ("optim.stretches", [[2.0, 0.1]]),
         ("augment.horizontal_flip", 1),
         ("data", 3),
         ("preset", "finest"),
