@@ -30,6 +30,7 @@ from unet_jax.config import (
     preset,
     read_config,
     to_json,
+    to_options,
 )
 
 ALTERED = Config(
@@ -225,6 +226,11 @@ def test_every_option_sets_its_own_value(altered, default, monkeypatch):
     of_processes = ["--distributed.coordinator", "a:1", "--distributed.num-processes", "3"]
     asked = asked_of_train(monkeypatch, [*argv, *of_processes, "--distributed.process-id", "2"])
     assert asked == (DistributedConfig("a:1", 3, 2), Path("w"), altered)
+
+
+def test_options_make_the_configuration_again(monkeypatch):
+    argv = ["--workdir", "w", "--preset", ALTERED.preset, *to_options(ALTERED, preset(ALTERED.preset))]
+    assert asked_of_train(monkeypatch, argv)[2] == ALTERED
 
 
 @pytest.mark.parametrize(
