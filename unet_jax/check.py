@@ -14,7 +14,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         """Check a dataset: its files, slices, patients and folds. Exit code 2 if there are errors.
 
         Args:
-            data: Folder of the slices 1.mat, 2.mat, ... (or the folder above their `data`), or a converted dataset.
+            data: Folder of the slices 1.mat, 2.mat, ... (or the folder above their `data` or the archives' four
+                folders), or a converted dataset.
             json: File for the whole report, every finding with all its slices.
             workers: Number of processes that read a raw folder; by default one a core, 4 at most.
         """

@@ -16,7 +16,7 @@ class ConvertOptions(ConvertConfig):
     """Convert slices in the Figshare dataset's layout to the arrays that training reads."""
 
     raw: Path
-    """Folder of the slices 1.mat, 2.mat, ..., or the folder above their `data`."""
+    """Folder of the slices 1.mat, 2.mat, ..., or the folder above their `data` or the archives' four folders."""
     out: Path
     """Folder of the converted dataset to make."""
     skip_bad: bool = False

@@ -15,7 +15,8 @@ class Options:
     """Download the brain tumour dataset of Jun Cheng (Figshare article 1512427, CC BY 4.0) and unpack it."""
 
     out: Path
-    """Folder for data/N.mat, cvind.mat and README.txt."""
+    """Folder for data/N.mat, cvind.mat and README.txt. The dataset's archives that are in it, or in its archives, are
+    unpacked without asking the network."""
     keep_archives: bool = False
     """Keep the downloaded archives in OUT/archives."""
     api: str = FIGSHARE_API

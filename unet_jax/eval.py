@@ -8,13 +8,17 @@ from typing import Any
 from unet_jax.config import SplitName, UserError
 from unet_jax.shared import cli
 
+RUNS = Path("runs")
+"""Folder, by custom, of workdirs."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """Score a trained network, or the average of several; write W/eval/SPLIT/ or --output."""
 
     workdir: tuple[Path, ...] | None = None
-    """Folder of the run; several, or a cross-validation's, are averaged."""
+    """Folder of the run; several, or a cross-validation's, are averaged. Default, without --model: the newest finished
+    run in runs/."""
     model: str | None = None
     """Instead of a workdir: a model of the package by its name, or a folder that `unet_jax.export` wrote. Needs --data
     and --output."""
@@ -45,9 +49,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     cli.check_networks(options.workdir, options.model)
     if options.model is not None:
         return _score_model(options, options.model)
-    if options.workdir is None:
-        raise UserError("neither --workdir nor --model was given. Give the folder of a trained run, or a model.")
-    return _score_runs(options, options.workdir)
+    return _score_runs(options, options.workdir or (_newest(),))
+
+
+def _newest() -> Path:
+    from unet_jax.runs.newest import newest_finished
+
+    newest = newest_finished(RUNS)
+    if newest is None:
+        raise UserError(
+            f"neither --workdir nor --model was given, and {RUNS}/ holds no finished run. Give the folder of one, or a "
+            "model."
+        )
+    print(f"Scoring {newest}, the newest finished run in {RUNS}/, since neither --workdir nor --model was given.")
+    return newest
 
 
 def _score_model(options: Options, model: str) -> int:

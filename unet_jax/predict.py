@@ -109,9 +109,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             if not table.done:
                 raise
-            print(f"interrupted: {table.path} lists the {table.done} of {len(images)} images done", file=sys.stderr)
+            volumes = any(read.format_of(image).volume for image in images)
+            done = f"{table.done} slices of" if volumes else f"the {table.done} of"
+            print(f"interrupted: {table.path} lists {done} {len(images)} images done", file=sys.stderr)
             return cli.EXIT_FAILURE
-    return _report(table, predictor, options)
+    return _report(table, len(images), predictor, options)
 
 
 def _check(options: Options) -> None:
@@ -126,12 +128,14 @@ def _check(options: Options) -> None:
     cli.check_distances(options.spacing, tolerance=0.0)
 
 
-def _report(table: Any, predictor: Any, options: Options) -> int:
+def _report(table: Any, images: int, predictor: Any, options: Options) -> int:
     chosen = "given by --threshold" if options.threshold is not None else "chosen on validation"
     skipped = f", {table.skipped} files skipped as done before" if options.skip_existing else ""
     own = " (neither --model nor --workdir was given)" if options.workdir is None and options.model is None else ""
+    done, slices = images - len(table.failed), table.done - len(table.failed)
+    counted, unit = (f", {slices} slices", " slices") if slices != done else ("", "")
     print(
-        f"{table.done - len(table.failed)} of {table.done} images predicted{skipped}, {table.with_tumor} with tumour; "
+        f"{done} of {images} images predicted{counted}{skipped}, {table.with_tumor}{unit} with tumour; "
         f"threshold {predictor.threshold:g} ({predictor.threshold_note or chosen}), {predictor.name}{own}.\n"
         f"Masks: {options.output}   Table: {table.path}"
     )
@@ -140,7 +144,7 @@ def _report(table: Any, predictor: Any, options: Options) -> int:
         if len(table.warned) > 1:
             print(f"warning: likewise {len(table.warned) - 1} more; {table.path} lists them", file=sys.stderr)
     if table.failed:
-        print(f"error: {len(table.failed)} of {table.done} images could not be read:", file=sys.stderr)
+        print(f"error: {len(table.failed)} of {images} images could not be read:", file=sys.stderr)
         for line in table.failed:
             print(f"  {line}", file=sys.stderr)
         return cli.EXIT_USAGE

@@ -13,8 +13,8 @@ class Options:
     """Prepare `brain_tumor_figshare` for TensorFlow Datasets (tfds.load, --data tfds:brain_tumor_figshare)."""
 
     raw: Path | None = None
-    """Folder of the slices 1.mat, 2.mat, ..., or the folder above their `data`. By default the slices are fetched from
-    Figshare."""
+    """Folder of the slices 1.mat, 2.mat, ..., or the folder above their `data` or the archives' four folders. By
+    default the slices are fetched from Figshare."""
     data_dir: Path | None = None
     """Folder of TensorFlow Datasets' datasets; by default TFDS_DATA_DIR, or ~/tensorflow_datasets."""
 

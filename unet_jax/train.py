@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         distributed: DistributedConfig = DistributedConfig(),  # noqa: B008  frozen
         config: Annotated[Config, tyro.conf.arg(name="")] = start,
     ) -> int:
-        """Train a U-Net, or go on where the run in the workdir stopped.
+        """Train a U-Net, or go on where the run in the workdir stopped; a finished one with a higher --optim.epochs.
 
         Args:
             workdir: Folder of the run: configuration, split, checkpoints, metrics, pictures. A run in it is resumed.
@@ -40,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         processes.connect(distributed)
         compile_cache.enable()
         with processes.together(), Interrupts() as interrupts:
-            finished = train(workdir, config, interrupts, say)
+            new_rate = cli.is_given(argv, "--optim.learning-rate")
+            finished = train(workdir, config, interrupts, say, new_rate=new_rate)
         if not processes.is_first():
             return 0 if finished else cli.EXIT_PREEMPTED
         if finished is None:

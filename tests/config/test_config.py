@@ -30,6 +30,7 @@ from unet_jax.config import (
     preset,
     read_config,
     to_json,
+    to_options,
 )
 
 ALTERED = Config(
@@ -106,6 +107,7 @@ ALTERED = Config(
         encoder_lr_scale=0.5,
         freeze_encoder_epochs=1.25,
         ema_decay=0.75,
+        stretches=((3, 0.5), (5, 0.25)),
     ),
     loader=LoaderConfig(batch_size=9, pipeline="device"),
     split=SplitConfig(kind="official", seed=8, val_fraction=0.2, test_fraction=0.3, folds=6, fold=4),
@@ -164,6 +166,7 @@ def test_preset_original_is_the_notebooks_recipe():
         "optim.encoder-lr-scale": 1.0,
         "optim.freeze-encoder-epochs": 0.0,
         "optim.ema-decay": 0.0,
+        "optim.stretches": (),
         "loader.batch-size": 32,
         "loader.pipeline": "auto",
         "split.kind": "patient",
@@ -218,11 +221,16 @@ def test_every_option_sets_its_own_value(altered, default, monkeypatch):
             group, option = name.split(".")
             argv.append(f"--{name}" if value else f"--{group}.no-{option}")
         else:
-            argv += [f"--{name}", *map(str, value if isinstance(value, tuple) else [value])]
+            argv += [f"--{name}", *(re.findall(r"[\d.]+", str(value)) if isinstance(value, tuple) else [str(value)])]
     assert asked_of_train(monkeypatch, argv) == (DistributedConfig(), Path("w"), altered)
     of_processes = ["--distributed.coordinator", "a:1", "--distributed.num-processes", "3"]
     asked = asked_of_train(monkeypatch, [*argv, *of_processes, "--distributed.process-id", "2"])
     assert asked == (DistributedConfig("a:1", 3, 2), Path("w"), altered)
+
+
+def test_options_make_the_configuration_again(monkeypatch):
+    argv = ["--workdir", "w", "--preset", ALTERED.preset, *to_options(ALTERED, preset(ALTERED.preset))]
+    assert asked_of_train(monkeypatch, argv)[2] == ALTERED
 
 
 @pytest.mark.parametrize(
@@ -291,6 +299,10 @@ def test_an_integer_is_a_float():
         ("model.encoder", "toy"),
         ("model.decoder_widths", 16),
         ("model.decoder_widths", [16, 32.0]),
+        ("optim.stretches", [2, 0.1]),
+        ("optim.stretches", [[2]]),
+        ("optim.stretches", [[2, 0.1, 3]]),
+        ("optim.stretches", [[2.0, 0.1]]),
         ("augment.horizontal_flip", 1),
         ("data", 3),
         ("preset", "finest"),

@@ -16,6 +16,51 @@ def test_finds_slices_in_numeric_order(tmp_path):
     assert find_slices(tmp_path) == [tmp_path / "data" / "9.mat"]
 
 
+ARCHIVES = ("brainTumorDataPublic_1-766", "brainTumorDataPublic_767-1532", "brainTumorDataPublic_1533-2298")
+
+
+@pytest.mark.parametrize("place", ["", "data"])
+@pytest.mark.parametrize("nested", [False, True])
+def test_finds_slices_in_the_folders_of_the_archives(tmp_path, place, nested):
+    """Also where a program unpacks to a folder of that name in another one; and what macOS puts beside them."""
+    expected = []
+    for folder, numbers in zip(ARCHIVES, ((1, 10, 2), (767, 800), (1533,)), strict=True):
+        folder = tmp_path / place / folder / (folder if nested else "")
+        folder.mkdir(parents=True)
+        for number in numbers:
+            (folder / f"{number}.mat").touch()
+        expected += [folder / f"{number}.mat" for number in sorted(numbers)]
+    (tmp_path / "__MACOSX" / ARCHIVES[0]).mkdir(parents=True)
+    (tmp_path / "__MACOSX" / ARCHIVES[0] / "1.mat").touch()
+    (expected[0].parent / "._3.mat").touch()
+    (tmp_path / place / f"{ARCHIVES[0]}.zip").touch()
+    assert find_slices(tmp_path) == expected
+    (tmp_path / "cvind.mat").touch()
+    assert find_folds(tmp_path) == tmp_path / "cvind.mat"
+    (expected[0].parent.parent / "cvind.mat").touch()
+    assert find_folds(tmp_path) == expected[0].parent.parent / "cvind.mat"
+    # Slices side by side go before them, as ever.
+    (tmp_path / "5.mat").touch()
+    assert find_slices(tmp_path) == [tmp_path / "5.mat"]
+
+
+def test_numbers_that_clash_in_the_folders_of_the_archives(tmp_path):
+    for folder, name in ((ARCHIVES[0], "7.mat"), (ARCHIVES[1], "007.mat")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / name).touch()
+    one, other = tmp_path / ARCHIVES[0] / "7.mat", tmp_path / ARCHIVES[1] / "007.mat"
+    with pytest.raises(UserError) as e:
+        find_slices(tmp_path)
+    assert str(e.value) == f"{one} and {other} are the same slice 7; remove one of them."
+
+
+def test_other_folders_are_no_part_of_the_dataset(tmp_path):
+    (tmp_path / "rejected").mkdir()
+    (tmp_path / "rejected" / "1.mat").touch()
+    with pytest.raises(UserError, match=r"holds no slice named <number>\.mat"):
+        find_slices(tmp_path)
+
+
 def test_finding_no_slices_or_one_twice_is_an_error(tmp_path):
     with pytest.raises(UserError, match=r"holds no slice named <number>\.mat"):
         find_slices(tmp_path)

@@ -28,7 +28,7 @@ def asked_of_train(monkeypatch: pytest.MonkeyPatch, argv: list[str]) -> tuple[Di
     given: list[Any] = []
     monkeypatch.setattr(processes, "connect", given.append)
     # A run that returns nothing was interrupted.
-    monkeypatch.setattr(run, "train", lambda workdir, config, *_: given.extend((workdir, config)))
+    monkeypatch.setattr(run, "train", lambda workdir, config, *_, **__: given.extend((workdir, config)))
     assert train.main(argv) == cli.EXIT_PREEMPTED
     distributed, workdir, config = given
     return distributed, workdir, config

@@ -72,7 +72,7 @@ class TestVolume:
             ("20", "17", "0.00"),
             ("20", "17", "63.75"),
         ]
-        assert "6 of 6 images predicted, 4 with tumour" in capsys.readouterr().out
+        assert "3 of 3 images predicted, 6 slices, 4 slices with tumour; " in capsys.readouterr().out
 
     @pytest.mark.parametrize(("axis", "order"), [(0, (2, 0, 1)), (1, (0, 2, 1)), (2, (0, 1, 2))])
     def test_axis(self, job, axis, order):
@@ -157,16 +157,32 @@ class TestVolume:
         (job.out / "predictions.csv").unlink()
         (job.out / ".predictions.csv.part").write_bytes(b"".join(lines[:5]))
         assert job.run("--overlays", "--skip-existing") == 0
-        assert "5 of 5 images predicted, 1 files skipped" in capsys.readouterr().out
+        said = "2 of 2 images predicted, 5 slices, 1 files skipped as done before, 5 slices with tumour; "
+        assert said in capsys.readouterr().out
         assert before == {name: (job.out / name).read_bytes() for name in job.files()}
         with pytest.raises(UserError, match="with axis None instead of 2"):
             job.run("--skip-existing", "--axis", "2")
 
-    def test_an_interruption_leaves_no_half_volume(self, job, fake):
+    def test_volumes_that_cannot_be_read_are_counted_as_images(self, job, capsys):
+        job.put("a.nii", stack(job, 1, 0, 3))
+        for name in ("b.nii", "c.png"):
+            (job.source / name).write_bytes(b"nothing")
+        assert job.run() == cli.EXIT_USAGE
+        shown = capsys.readouterr()
+        assert shown.out.startswith("1 of 3 images predicted, 3 slices, 2 slices with tumour; ")
+        assert "error: 2 of 3 images could not be read:\n" in shown.err
+
+    def test_a_volume_of_one_slice_is_an_image(self, job, capsys):
+        job.put("a.nii", stack(job, 1))
+        assert job.run() == 0
+        assert capsys.readouterr().out.startswith("1 of 1 images predicted, 1 with tumour; ")
+
+    def test_an_interruption_leaves_no_half_volume(self, job, fake, capsys):
         job.put("a.nii", stack(job, 1, 2))
         job.put("b.nii", stack(job, 3, 4, 5))
         with fake.interrupted(4):
             assert job.run("--batch-size", "1") == cli.EXIT_FAILURE
+        assert "lists 2 slices of 2 images done" in capsys.readouterr().err
         assert [row["input"] for row in job.table()] == ["a.nii", "a.nii"]
         assert job.files() == ["a.nii.gz", "predictions.csv"]
 

@@ -207,8 +207,8 @@ def test_load_averages_and_says_what_it_cannot_use(trained, other, images):
     np.testing.assert_array_equal(
         both.predict(images[:1]).probs[0], next(load(trained, other).stream(images[:1])).probs
     )
-    with pytest.raises(UserError, match=r"an image is uint8 of shape \(4, 4, 3\); expected \(height, width\)"):
-        both.predict([np.zeros((4, 4, 3), np.uint8)])
+    with pytest.raises(UserError, match=r"an image is uint8 of shape \(4, 4, 2\); expected \(height, width\)"):
+        both.predict([np.zeros((4, 4, 2), np.uint8)])
     with pytest.raises(UserError, match="not finite"):
         both.predict(np.full((4, 4), np.nan))
     with pytest.raises(AttributeError, match="no attribute 'store'"):

@@ -92,6 +92,21 @@ def test_parse_calls_a_function():
     assert cli.parse(options, "door", argv) == (1, Options(width=9, batch_size=5))
 
 
+@pytest.mark.parametrize(
+    ("argv", "given"),
+    [
+        (["--width", "3", "--a.batch-size", "4"], True),
+        (["--a.batch-size=4"], True),
+        (["--a.batch_size", "4"], True),
+        (["--a.batch_size=4"], True),
+        (["--b.batch-size", "4", "--a.batch-sizes", "3", "a.batch-size"], False),
+        ([], False),
+    ],
+)
+def test_an_option_is_given(argv, given):
+    assert cli.is_given(argv, "--a.batch-size") == given
+
+
 def test_help_goes_to_standard_output_with_code_0(capsys):
     with pytest.raises(SystemExit) as left:
         cli.parse(Options, "door", ["--help"])

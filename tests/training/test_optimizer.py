@@ -9,7 +9,7 @@ import pytest
 
 from tests.training.test_steps import SMALL, a_batch
 from unet_jax.config import OptimConfig
-from unet_jax.training.optimizer import make_optimizer
+from unet_jax.training.optimizer import learning_rate, make_optimizer
 from unet_jax.training.state import init_state
 from unet_jax.training.steps import make_train_step
 
@@ -47,6 +47,27 @@ def updates(optim, steps=1, steps_per_epoch=2):
 def test_updates_by_part(optim, steps, expected, clip_norm):
     got = updates(dataclasses.replace(optim, clip_norm=clip_norm), steps)
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ("constant", [16, 16, 16, 16, 8, 8, 8, 8, 2, 2]),
+        ("exponential", [16, 8, 4, 2, 8, 8 * 0.125**0.25, 8 * 0.125**0.5, 8 * 0.125**0.75, 2, 2 * 0.5**0.5]),
+        # Down to 1 along half a cosine: at 0, 45, 90 and 135 degrees, and in the last stretch at 0 and 90.
+        ("cosine", [16, 13.803301, 8.5, 3.196699, 8, 6.974874, 4.5, 2.025126, 2, 1.5]),
+    ],
+)
+def test_schedule_begins_anew_in_each_stretch(schedule, expected):
+    optim = OptimConfig(
+        epochs=5, schedule=schedule, learning_rate=16.0, final_learning_rate=1.0, stretches=((2, 8.0), (4, 2.0))
+    )
+    rate = learning_rate(optim, 2)
+    np.testing.assert_allclose([rate(step) for step in range(10)], expected, rtol=1e-6)
+    # Only the first stretch warms up.
+    warm = learning_rate(dataclasses.replace(optim, warmup_epochs=0.5), 2)
+    assert warm(0) == 0 and float(warm(1)) == 16
+    np.testing.assert_allclose([warm(step) for step in range(4, 10)], expected[4:], rtol=1e-6)
 
 
 def run(optim, steps=3, frozen=0):

@@ -1,6 +1,7 @@
 """Configuration of a run: defaults, presets, ranges, JSON, and errors a person can mend. Standard library only."""
 
 from unet_jax.config.errors import RunError, UserError
+from unet_jax.config.optim import OptimConfig
 from unet_jax.config.presets import DEMO_CONVERT, fold_configs, preset
 from unet_jax.config.schema import (
     FIGSHARE_API,
@@ -15,7 +16,6 @@ from unet_jax.config.schema import (
     LossConfig,
     MaskRule,
     ModelConfig,
-    OptimConfig,
     PhantomConfig,
     Precision,
     PreprocessConfig,

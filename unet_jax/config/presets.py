@@ -3,6 +3,7 @@
 import dataclasses
 
 from unet_jax.config.errors import UserError
+from unet_jax.config.optim import OptimConfig
 from unet_jax.config.schema import (
     AugmentConfig,
     Config,
@@ -10,7 +11,6 @@ from unet_jax.config.schema import (
     LoaderConfig,
     LossConfig,
     ModelConfig,
-    OptimConfig,
     PresetName,
 )
 

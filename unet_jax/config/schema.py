@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from unet_jax.config.checks import Checked, Rule, added, option_name
 from unet_jax.config.errors import UserError
+from unet_jax.config.optim import OptimConfig
 
 TUMORS = ("meningioma", "glioma", "pituitary")
 """Tumour types in the order of the dataset's labels 1, 2, 3."""
@@ -222,44 +223,6 @@ class LossConfig(Checked):
         yield Rule("tversky_alpha", self.tversky_alpha > 0, "above 0")
         yield Rule("tversky_beta", self.tversky_beta > 0, "above 0")
         yield Rule("focal_gamma", self.focal_gamma >= 0, "at least 0")
-
-
-@dataclass(frozen=True)
-class OptimConfig(Checked):
-    """Adam and its schedule."""
-
-    epochs: int = 50
-    learning_rate: float = 1e-3
-    schedule: Literal["exponential", "cosine", "constant"] = "exponential"
-    """Course of the learning rate from `learning_rate` to `final_learning_rate` over the run."""
-    final_learning_rate: float = 1e-4
-    warmup_epochs: float = 0.0
-    """Linear rise from zero at the start."""
-    clip_norm: float = 0.0
-    """Largest global norm of the gradient; 0 clips nothing."""
-    early_stopping: int = 0
-    """Stop after so many epochs without a better validation IoU; 0 never stops."""
-    weight_decay: float = added(0.0, since="0.2.0")
-    """Decay of convolutions' kernels, in multiples of the learning rate (AdamW)."""
-    encoder_lr_scale: float = added(1.0, since="0.2.0")
-    """Learning rate of the encoder, in multiples of that of the rest."""
-    freeze_encoder_epochs: float = added(0.0, since="0.2.0")
-    """Time at the start during which the encoder's weights and running statistics stay as they are."""
-    ema_decay: float = added(0.0, since="0.2.0")
-    """Decay of the moving average of weights and statistics that is evaluated and kept in their place; 0 for none."""
-
-    def rules(self) -> Iterable[Rule]:
-        yield Rule("epochs", self.epochs >= 1, "at least 1")
-        yield Rule("learning_rate", self.learning_rate > 0, "above 0")
-        yield Rule("final_learning_rate", self.final_learning_rate > 0, "above 0")
-        shorter = 0 <= self.warmup_epochs < self.epochs
-        yield Rule("warmup_epochs", shorter, "at least 0 and less than optim.epochs")
-        yield Rule("clip_norm", self.clip_norm >= 0, "at least 0")
-        yield Rule("early_stopping", self.early_stopping >= 0, "at least 0")
-        yield Rule("weight_decay", self.weight_decay >= 0, "at least 0")
-        yield Rule("encoder_lr_scale", self.encoder_lr_scale >= 0, "at least 0")
-        yield Rule("freeze_encoder_epochs", self.freeze_encoder_epochs >= 0, "at least 0")
-        yield Rule("ema_decay", 0 <= self.ema_decay < 1, "in [0, 1)")
 
 
 @dataclass(frozen=True)

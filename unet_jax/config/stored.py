@@ -38,7 +38,7 @@ def to_options(config: Config, start: Config) -> list[str]:
         elif value is True:
             words.append(f"--{name}")
         elif isinstance(value, tuple):
-            words += [f"--{name}", *map(str, value)]
+            words += [f"--{name}", *_words(value)]
         else:
             words += [f"--{name}", str(value)]
     return words
@@ -91,14 +91,10 @@ def _build(cls: type, raw: Any, source: str, prefix: str) -> Any:
             value = _build(typing.cast(type, hint), value, source, f"{prefix}{name}.")
         elif hint is float and type(value) is int:
             value = float(value)
-        elif typing.get_origin(hint) is tuple and isinstance(value, list) and _all_fit(value, hint):
-            value = tuple(value)  # JSON has lists alone
         elif not _fits(value, hint):
             expected = hint.__name__ if isinstance(hint, type) else hint
             raise UserError(f"{source}: {prefix}{name} is {value!r}; expected {expected}.")
-        elif isinstance(value, list):
-            value = tuple(value)
-        values[name] = value
+        values[name] = _frozen(value)
     return cls(**values)
 
 
@@ -107,11 +103,20 @@ def _fits(value: Any, hint: Any) -> bool:
         return any(value == allowed and type(value) is type(allowed) for allowed in typing.get_args(hint))
     if isinstance(hint, types.UnionType):
         return any(_fits(value, h) for h in typing.get_args(hint))
-    if typing.get_origin(hint) is tuple:  # of any length; JSON writes it as a list
-        return isinstance(value, list) and all(_fits(v, typing.get_args(hint)[0]) for v in value)
+    if typing.get_origin(hint) is tuple:  # JSON writes it as a list
+        parts = typing.get_args(hint)
+        if not isinstance(value, list):
+            return False
+        parts = parts[:1] * len(value) if parts[-1] is ... else parts
+        return len(value) == len(parts) and all(_fits(v, part) for v, part in zip(value, parts, strict=True))
     return type(value) is hint
 
 
-def _all_fit(values: list[Any], hint: Any) -> bool:
-    """Tell whether each value is what the tuple `hint`, of any length, has."""
-    return all(_fits(value, typing.get_args(hint)[0]) for value in values)
+def _frozen(value: Any) -> Any:
+    """Turn the lists of JSON, and those in them, to tuples."""
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+
+
+def _words(value: Any) -> list[str]:
+    """List the values of a tuple, and of those in it, as the words of a command line."""
+    return [word for part in value for word in _words(part)] if isinstance(value, tuple) else [str(value)]

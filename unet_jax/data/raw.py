@@ -5,17 +5,23 @@ from pathlib import Path
 from unet_jax.config import UserError
 from unet_jax.imaging.formats.mat import read_folds, slice_number
 
+ARCHIVES = "brainTumorDataPublic*"
+"""Names of the folders that the dataset's four archives unpack to."""
+
 
 def find_slices(raw: Path) -> list[Path]:
     """List the files `<int>.mat` of RAW/data, or of RAW where RAW/data has none, in numeric order.
 
+    Where neither has any, those of the folders in them that the dataset's archives unpack to.
+
     Raises:
-        UserError: no such folder, no slice in it, or two names of one number (1.mat and 01.mat).
+        UserError: no such folder, no slice in it, or two files of one number (1.mat and 01.mat, or in two folders).
     """
     if not raw.is_dir():
         raise UserError(f"{raw} is not a folder; expected one with slices 1.mat, 2.mat, ... in it or in its data/.")
-    for folder in (raw / "data", raw):
-        if slices := _numbered(folder):
+    places = (raw / "data", raw)
+    for folders in (*([place] for place in places), *map(_unpacked, places)):
+        if slices := _numbered(folders):
             return [slices[number] for number in sorted(slices)]
     raise UserError(
         f"{raw} holds no slice named <number>.mat, nor does its data/. Give the folder that the dataset was unpacked "
@@ -23,22 +29,31 @@ def find_slices(raw: Path) -> list[Path]:
     )
 
 
-def _numbered(folder: Path) -> dict[int, Path]:
+def _unpacked(place: Path) -> list[Path]:
+    """List the folders of the dataset's archives; some programs unpack to a folder of that name in another one."""
+    folders = sorted(place.glob(ARCHIVES))
+    return [*folders, *(folder / folder.name for folder in folders)]
+
+
+def _numbered(folders: list[Path]) -> dict[int, Path]:
     slices: dict[int, Path] = {}
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+    for path in (path for folder in folders if folder.is_dir() for path in sorted(folder.iterdir())):
         number = slice_number(path)
         if number is None:
             continue
         if number in slices:
-            raise UserError(f"{slices[number]} and {path.name} are the same slice {number}; remove one of them.")
+            other = slices[number]
+            shown = path.name if path.parent == other.parent else path
+            raise UserError(f"{other} and {shown} are the same slice {number}; remove one of them.")
         slices[number] = path
     return slices
 
 
 def find_folds(raw: Path) -> Path | None:
-    """Find `cvind.mat` in the folder of the slices of RAW or in the one above; None if there is none."""
-    folder = find_slices(raw)[0].parent.absolute()
-    return next((p for p in (folder / "cvind.mat", folder.parent / "cvind.mat") if p.is_file()), None)
+    """Find `cvind.mat` in the folder of the slices of RAW, in the one above, or further up to RAW; else None."""
+    folder, top = find_slices(raw)[0].parent.absolute(), raw.absolute()
+    above = [place for place in folder.parents if place == folder.parent or place.is_relative_to(top)]
+    return next((path for place in (folder, *above) if (path := place / "cvind.mat").is_file()), None)
 
 
 def folds_by_slice(raw: Path) -> dict[int, int]:

@@ -2,19 +2,17 @@
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Shaped
 
 from unet_jax.config import UserError
-from unet_jax.imaging.read import open_picture
 from unet_jax.imaging.resize import NativeSlice, NetworkSlice, from_network, to_network
-from unet_jax.imaging.scan import Reading, compressed
+from unet_jax.inference.given import as_slice, is_one, several
 from unet_jax.inference.network import DEFAULT_THRESHOLD, Network
 from unet_jax.scoring.components import Postprocess, postprocess
 from unet_jax.scoring.metrics import apply_threshold
@@ -121,17 +119,21 @@ class Predictor:
         """Predict masks and probabilities of one image or of a list of them, each at its own size.
 
         Args:
-            images: raw intensities (h, w) of any real dtype, or the path of an image file; or a list of such. What is
-                masked of a masked array is background and no tissue.
+            images: an image, or several. One is the path of a file, a picture of PIL, or an array of any real dtype:
+                raw intensities (h, w), or (h, w, 1), (h, w, 3) and (h, w, 4), which are grey, colours, and colours with
+                opacity, laid over black. What is masked of a masked array, or transparent, is background and no tissue.
+                Several are a list of such, or an array (n, h, w) of slices.
             batch_size: slices computed at a time.
 
         Raises:
-            UserError: a file cannot be read, or an array is no slice.
+            UserError: a file cannot be read, an array is no image, or no slice is to be computed at a time.
         """
-        if isinstance(images, str | Path) or getattr(images, "ndim", None) == 2:
+        if batch_size < 1:
+            raise UserError(f"batch_size is {batch_size}; it must be at least 1.")
+        if is_one(images):
             masks, probs = self.predict([images], batch_size)
             return Prediction(masks[0], probs[0])
-        slices = [_as_slice(image) for image in images]
+        slices = [as_slice(image) for image in several(images)]
         seen = [p.probs for p in self.stream([native for native, _ in slices], batch_size)]
         masks = [back(self.mask(probs)) for probs, (_, back) in zip(seen, slices, strict=True)]
         return Prediction(masks, [back(probs) for probs, (_, back) in zip(seen, slices, strict=True)])
@@ -211,19 +213,6 @@ def _each(names: Iterable[str]) -> str:
 def _described(network: Network) -> dict[str, Any]:
     named = {"model": network.model_name} if network.model_name else {}
     return named | {"step": network.step, "sha256": network.sha256}
-
-
-def _as_slice(image: Any) -> tuple[NativeSlice, Callable[[Any], Any]]:
-    """Return what the network is to see of an image, and the way back to the image's own grid."""
-    if isinstance(image, str | Path):
-        picture = open_picture(Path(image), Reading(upright=True))
-        return NativeSlice(picture.read(0), picture.aspect), lambda plane: np.ascontiguousarray(picture.back(plane))
-    array = image if isinstance(image, np.ma.MaskedArray) else np.asarray(image)
-    if array.ndim != 2 or array.dtype.kind not in "biuf" or 0 in array.shape:
-        raise UserError(f"an image is {array.dtype} of shape {array.shape}; expected (height, width) of real numbers.")
-    if array.dtype.kind == "f" and not np.isfinite(compressed(array)).all():
-        raise UserError("an image has values that are not finite. Replace or mask them.")
-    return NativeSlice(array.astype(np.uint8) if array.dtype.kind == "b" else array), lambda plane: plane
 
 
 def _fetched(probs: Any, spread: Any, n: int) -> Iterator[Probabilities]:

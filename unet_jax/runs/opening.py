@@ -28,6 +28,7 @@ from unet_jax.data.tfds.source import build_from_tfds
 from unet_jax.models.compiler import computed_precision
 from unet_jax.models.pretrained import HUB
 from unet_jax.runs.model_folder import is_shipped
+from unet_jax.runs.records import is_over, read_records
 from unet_jax.runs.workdir import Workdir
 from unet_jax.shared.files import write_text
 
@@ -70,6 +71,67 @@ def check_config(workdir: Workdir, config: Config) -> None:
             named = ", ".join(f"--{n} {given[n]} (it has {stored[n]})" for n in differ)
             raise UserError(f"{workdir.path} holds a run of another configuration: {named}. Use another --workdir.")
     workdir.path.mkdir(parents=True, exist_ok=True)
+
+
+def go_on(workdir: Workdir, config: Config, say: Say, *, new_rate: bool = False) -> Config:
+    """Give the configuration to train with, checked by `check_config`: a finished run's epochs may be raised.
+
+    The new epochs are a stretch of their own, whose learning rate is the last one, or one that is given. As any other
+    configuration it is stored by `open_split`.
+
+    Args:
+        workdir: of the run.
+        config: as asked for; its learning rate may be that of any stretch.
+        say: told of a new stretch.
+        new_rate: a learning rate was given, though it may be that of the run.
+
+    Raises:
+        UserError: as `check_config`; fewer epochs; more of a run that is not finished or was stopped early, or without
+            a learning rate under cosine, which ends in next to none.
+    """
+    if not workdir.config.exists():
+        check_config(workdir, config)
+        return config
+    had, asked = read_config(workdir.config).optim, config.optim
+    more = asked.epochs - had.epochs
+    another = asked.learning_rate not in (had.learning_rate, *(rate for _, rate in had.stretches))
+    begun = replace(asked, epochs=had.epochs)
+    if more or not another:
+        begun = replace(begun, learning_rate=had.learning_rate)
+    if asked.stretches == had.stretches[: len(asked.stretches)]:
+        # Of several processes the first one may have stored one more since this one read them.
+        begun = replace(begun, stretches=had.stretches)
+    config = replace(config, optim=begun)
+    check_config(workdir, config)
+    if not more:
+        return config
+    if more < 0:
+        raise UserError(
+            f"{workdir.path} has {had.epochs} epochs; --optim.epochs {asked.epochs} would be fewer. Leave it out, or "
+            "use another --workdir."
+        )
+    raised = replace(had, epochs=asked.epochs)
+    records = read_records(workdir)
+    if not is_over(records, had):
+        raise UserError(
+            f"{workdir.path} has done {len(records)} of {had.epochs} epochs; --optim.epochs may be raised when it is "
+            "finished. Leave it out to go on."
+        )
+    if is_over(records, raised):
+        raise UserError(
+            f"{workdir.path} was stopped early, after epoch {len(records)}, so that more epochs would not be trained. "
+            f"Use another --workdir with --init-from {workdir.path}, which starts from its weights."
+        )
+    rate = had.last_learning_rate
+    if another or (new_rate and had.schedule == "cosine"):
+        rate = asked.learning_rate
+    elif had.schedule == "cosine":
+        raise UserError(
+            f"{workdir.path} is at the end of its cosine, a learning rate of {rate:g}. Give --optim.learning-rate for "
+            f"the {more} epochs from {had.epochs} to {asked.epochs}."
+        )
+    say(f"Going on for {more} epochs, from {had.epochs} to {asked.epochs}, at a learning rate of {rate:g}.")
+    return replace(config, optim=replace(raised, stretches=(*had.stretches, (had.epochs, rate))))
 
 
 def choose_precision(workdir: Workdir, config: Config) -> Config:

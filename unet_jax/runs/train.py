@@ -21,8 +21,8 @@ from unet_jax.runs.journal import Journal, NotFiniteError, check_finite
 from unet_jax.runs.networks import open_run
 from unet_jax.runs.opening import (
     Say,
-    check_config,
     choose_precision,
+    go_on,
     lock,
     open_data,
     open_split,
@@ -54,7 +54,13 @@ class Finished:
 
 
 def train(
-    path: Path, config: Config, interrupts: Interrupts, say: Say, *, split: Split | None = None
+    path: Path,
+    config: Config,
+    interrupts: Interrupts,
+    say: Say,
+    *,
+    split: Split | None = None,
+    new_rate: bool = False,
 ) -> Finished | None:
     """Train, or go on with, the run in a workdir; then choose threshold and post-processing and draw pictures.
 
@@ -64,6 +70,7 @@ def train(
         interrupts: looked at between steps.
         say: told what happens.
         split: the split of a new run; None draws it.
+        new_rate: as in `go_on`.
 
     Returns:
         The finished run; None where an interrupt stopped it, with a checkpoint saved.
@@ -76,8 +83,7 @@ def train(
     say = say if first else lambda line: None
     with contextlib.ExitStack() as held:
         with first_alone("workdir"):
-            config = choose_precision(workdir, config)
-            check_config(workdir, config)
+            config = go_on(workdir, choose_precision(workdir, config), say, new_rate=new_rate)
             if first:
                 held.enter_context(lock(workdir))
             arrays = open_data(workdir, config, say)

@@ -47,6 +47,11 @@ def starting_config(argv: Sequence[str], stored: Callable[[Path], Path]) -> Conf
     return preset("original" if given.data else "demo")
 
 
+def is_given(argv: Sequence[str], option: str) -> bool:
+    """Tell whether a command line has an option, also with underscores or a value behind an equals sign."""
+    return any(word.partition("=")[0].replace("_", "-") == option for word in argv)
+
+
 def check_distances(spacing: float | None, tolerance: float) -> None:
     """Raise UserError unless --spacing and --tolerance are lengths."""
     if spacing is not None and not 0 < spacing < math.inf:

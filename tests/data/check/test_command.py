@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tests.helpers.commands import exit_code
+from tests.helpers.folders import contents
 from tests.helpers.mat import raw_folder
 from unet_jax import check, convert
 
@@ -19,6 +20,22 @@ def test_the_phantom_is_clean_raw_and_converted(raw_phantom, tiny_data, capsys):
         printed = capsys.readouterr().out
         assert printed.startswith(f"{data}: ") and "NOTE: the published dataset" in printed
         assert printed.endswith("Check: no errors, no warnings.\n")
+
+
+def test_the_folders_of_the_archives_are_the_same_dataset(raw_phantom, tmp_path, capsys):
+    """By check and convert, to the byte."""
+    files = sorted((raw_phantom / "data").iterdir())
+    for part in range(4):
+        folder = tmp_path / "raw" / f"brainTumorDataPublic_{part}"
+        folder.mkdir(parents=True)
+        for file in files[part::4]:
+            (folder / file.name).symlink_to(file)
+    (tmp_path / "raw" / "cvind.mat").symlink_to(raw_phantom / "cvind.mat")
+    assert run(tmp_path / "raw") == 0
+    assert f"{len(files)} slices of 12 patients" in capsys.readouterr().out
+    for raw, out in ((raw_phantom, "a"), (tmp_path / "raw", "b")):
+        assert run("--raw", raw, "--out", tmp_path / out, "--size", 16, door=convert) == 0
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 
 def test_warnings_leave_with_0_and_errors_with_2(tmp_path, capsys):

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from tests.helpers.disk import work_was_done
 from tests.helpers.folders import contents
 from tests.helpers.mat import codes, raw_folder, slice_file
+from unet_jax import convert
 from unet_jax.config import UserError
 from unet_jax.data.converted import arrays, rows
 from unet_jax.data.converted.build import build as build_dataset
@@ -298,10 +300,43 @@ def edit_file(name, old, new):
 
 
 @pytest.mark.parametrize(
+    ("there", "given", "out"),
+    [
+        ([], "raw", "raw-128"),
+        (["raw-128"], "raw", "raw-128-2"),
+        (["raw-128", "raw-128-2"], "raw", "raw-128-3"),
+        ([], "raw/data", "raw/data-128"),
+        ([], "raw/data/..", "raw-128"),
+    ],
+)
+def test_a_raw_folder_is_told_with_the_command_that_converts_it(raw, tmp_path, there, given, out):
+    """And the command that is named works."""
+    assert raw == tmp_path / "raw"
+    for name in there:
+        (tmp_path / name).touch()
+    with pytest.raises(UserError, match="holds raw slices and is not a converted dataset") as e:
+        arrays.open_arrays(tmp_path / given)
+    command, _, rest = str(e.value).partition("Run `")[2].partition("`, and give ")
+    words = shlex.split(command)
+    assert words[:3] == ["python", "-m", "unet_jax.convert"] and rest == f"{words[-1]} instead."
+    assert Path(words[-1]) == tmp_path / out
+    assert convert.main(words[3:]) == 0
+    assert len(arrays.open_arrays(tmp_path / out)) == 4
+
+
+def test_what_is_neither_raw_nor_converted_is_told_a_free_place(tmp_path):
+    with pytest.raises(UserError, match=rf"--raw DIR --out {tmp_path}-128` makes one\.$"):
+        arrays.open_arrays(tmp_path)
+
+
+@pytest.mark.parametrize(
     ("damage", "message"),
     [
         (lambda d: (d / "dataset.json").unlink(), "is not a converted dataset"),
-        (shutil.rmtree, "is not a converted dataset"),
+        (
+            shutil.rmtree,
+            r"/d is not a converted dataset .*; `python -m unet_jax\.convert --raw DIR --out \S*/d` makes one",
+        ),
         (lambda d: (d / "dataset.json").write_text("{"), r"dataset\.json cannot be read"),
         (lambda d: (d / "dataset.json").write_text("[1]"), r"dataset\.json cannot be read"),
         (edit_json(format_version=2), "of format version 2; this program reads 1"),

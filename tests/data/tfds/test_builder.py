@@ -83,6 +83,16 @@ def test_examples_are_the_slices_in_their_order(few, tmp_path):
     assert [(image.shape, mask.shape) for image, mask in pairs] == [((20, 24, 1),) * 2] * 2 + [((41, 17, 1),) * 2]
 
 
+def test_the_folders_of_the_archives_are_as_good(few, tmp_path):
+    for number in (2, 9, 10):
+        folder = tmp_path / "parts" / f"brainTumorDataPublic_{number}"
+        folder.mkdir(parents=True)
+        shutil.copy(few / "data" / f"{number}.mat", folder)
+    shutil.copy(few / "cvind.mat", tmp_path / "parts")
+    builder = prepare(tmp_path, manual_dir=tmp_path / "parts")
+    assert_same(tfds.as_numpy(builder.as_dataset(split="train")), few)
+
+
 def test_without_a_folder_they_are_fetched(few, tmp_path, monkeypatch):
     asked = []
 

@@ -11,7 +11,10 @@ A folder D holds, a row a slice in numeric order of the slices:
 
 import csv
 import functools
+import itertools
 import json
+import os
+import shlex
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +23,8 @@ from typing import Any, get_args
 import numpy as np
 from jaxtyping import Float32, Int, Int16, Int32, Shaped, UInt8
 
-from unet_jax.config import TUMORS, MaskRule, UserError
+from unet_jax.config import TUMORS, ConvertConfig, MaskRule, UserError
+from unet_jax.data.raw import find_slices
 from unet_jax.imaging.formats import mat
 from unet_jax.imaging.formats.npy import open_npy, read_packed
 from unet_jax.imaging.resize import NetworkSlice
@@ -154,8 +158,7 @@ def _broken(file: Path, was: str) -> UserError:
 def _read_info(path: Path) -> dict[str, Any]:
     file = path / "dataset.json"
     if not file.is_file():
-        hint = f"`python -m unet_jax.convert --raw DIR --out {path}` makes one"
-        raise UserError(f"{path} is not a converted dataset (it has no dataset.json); {hint}.")
+        raise UserError(_not_converted(path))
     try:
         info = json.loads(file.read_text(encoding="utf-8"))
         version = info["format_version"]
@@ -174,6 +177,22 @@ def _read_info(path: Path) -> dict[str, Any]:
     if not good:
         raise _broken(file, "has an entry of a wrong type")
     return info
+
+
+def _not_converted(path: Path) -> str:
+    """Tell what a folder is instead of a converted dataset, and the command that makes one, in a free place."""
+    base = path if path.name not in ("", "..") else path.resolve()
+    sized = f"{base.name}-{ConvertConfig().size}"
+    numbered = (base.with_name(f"{sized}-{i}") for i in itertools.count(2))
+    places = itertools.chain((base, base.with_name(sized)), numbered)
+    out = shlex.quote(str(next(place for place in places if not os.path.lexists(place))))
+    try:
+        find_slices(path)
+    except UserError:
+        command = f"python -m unet_jax.convert --raw DIR --out {out}"
+        return f"{path} is not a converted dataset (it has no dataset.json); `{command}` makes one."
+    command = f"python -m unet_jax.convert --raw {shlex.quote(str(path))} --out {out}"
+    return f"{path} holds raw slices and is not a converted dataset. Run `{command}`, and give {out} instead."
 
 
 def _mapped(file: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:

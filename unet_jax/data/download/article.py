@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from unet_jax.config import FIGSHARE_API, TUMORS, UserError
 from unet_jax.data.download.digests import find_damaged, has_md5, read_digests, write_digests
 from unet_jax.data.download.fetch import Fetch, Say, WrongContent
 from unet_jax.data.download.unpack import ARCHIVE, BESIDE, MAX_TOTAL_BYTES, unpack
+from unet_jax.imaging.formats.mat import SliceError, read_folds, read_patient
 from unet_jax.shared.files import naming
 from unet_jax.shared.progress import track
 
@@ -40,6 +43,7 @@ class RemoteFile:
 def download(out: Path, *, api: str = FIGSHARE_API, keep_archives: bool = False, say: Say) -> list[str]:
     """Download the dataset to `out`: `data/N.mat`, `cvind.mat`, `README.txt`, and their digests in `MD5SUMS`.
 
+    Archives that are in `out` or its `archives`, and hold the whole dataset, are unpacked without asking the network.
     What an earlier call fetched is used again: archives with the right digest, and the beginning of an unfinished one.
     A target that is complete is left alone. No file reaches its place before all archives are unpacked.
 
@@ -58,7 +62,7 @@ def download(out: Path, *, api: str = FIGSHARE_API, keep_archives: bool = False,
     """
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; expected a folder, or a name for a new one.")
-    known = read_digests(out)
+    known, there, foreign = read_digests(out), find_archives(out), list[Path]()
     if known is not None:
         damaged = find_damaged(out, known)
         if not damaged:
@@ -67,25 +71,22 @@ def download(out: Path, *, api: str = FIGSHARE_API, keep_archives: bool = False,
         say(f"{len(damaged)} of {len(known)} files are missing or damaged, {damaged[0]} among them: fetching again.")
     else:
         # Files that unpacking would overwrite, or that would pass for slices of the dataset.
-        for path in (*(out / name for name in BESIDE.values()), *(out / "data").glob("*.mat")):
-            if path.exists():
-                raise UserError(
-                    f"{path} is there already, and not from this command. Give another --out, or remove it."
-                )
+        places = (*(out / name for name in BESIDE.values()), *(out / "data").glob("*.mat"))
+        foreign = [path for path in places if path.exists()]
+        _refuse([path for path in foreign if path not in there])
     archives, work = out / "archives", out / ".unpacking"
     try:
         archives.mkdir(parents=True, exist_ok=True)
     except OSError as e:
         raise UserError(f"{out} cannot be written to ({e.strerror}). Give another --out.") from e
     try:
-        files = list_files(api, say)
-        say(f"{sum(f.size for f in files) / 1e6:.0f} MB to fetch from {api}")
-        paths = []
-        for file in files:
-            say(f"{file.name}, {file.size / 1e6:.1f} MB")
-            paths.append(fetch_file(file, archives, say))
-        say(f"unpacking to {out}")
-        digests = unpack(paths, work)
+        paths = [path for path in there if path.parent == archives]
+        digests = unpack_whole(there, work, say) if there else None
+        if digests is None:
+            _refuse(foreign)
+            paths = fetch_files(api, archives, say)
+            say(f"unpacking to {out}")
+            digests = unpack(paths, work)
         # Before the files themselves: from here on the next run knows whose they are, and mends what is missing.
         write_digests(out, digests)
         for name in digests:
@@ -101,6 +102,62 @@ def download(out: Path, *, api: str = FIGSHARE_API, keep_archives: bool = False,
         if not any(archives.iterdir()):
             archives.rmdir()
     return sorted(digests)
+
+
+def _refuse(foreign: list[Path]) -> None:
+    if foreign:
+        raise UserError(f"{foreign[0]} is there already, and not from this command. Give another --out, or remove it.")
+
+
+def find_archives(out: Path) -> list[Path]:
+    """List the archives in OUT/archives, or else in OUT, with the dataset's other files beside them.
+
+    Returns:
+        Paths; none where there is no archive, or an unfinished one.
+    """
+    for folder in (out / "archives", out):
+        paths = sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
+        if any(path.suffix == ".part" for path in paths):
+            return []
+        if any(ARCHIVE.fullmatch(path.name) for path in paths):
+            return [path for path in paths if ARCHIVE.fullmatch(path.name) or path.name.lower() in BESIDE]
+    return []
+
+
+def unpack_whole(files: Sequence[Path], work: Path, say: Say) -> dict[str, str] | None:
+    """Unpack archives that were not fetched by this command, if they hold the whole dataset.
+
+    Args:
+        files, work: as in `unpack`.
+        say: told what is missing.
+
+    Returns:
+        As `unpack`; None where they do not hold the slices that their `cvind.mat` names, or are damaged.
+    """
+    say(f"unpacking what is in {files[0].parent}, which nothing compares with the article's digests")
+    try:
+        digests = unpack(files, work)
+        folds = read_folds(work / "cvind.mat")
+    except UserError as e:
+        say(f"{str(e).rstrip('.')}. Asking for the article.")
+        return None
+    slices = {int(Path(name).stem) for name in digests if name.startswith("data/")}
+    named = set((np.flatnonzero(folds) + 1).tolist())
+    if slices == named:
+        return digests
+    say(f"{files[0].parent} holds {len(slices)} slices, cvind.mat names {len(named)}. Asking for the article.")
+    return None
+
+
+def fetch_files(api: str, folder: Path, say: Say) -> list[Path]:
+    """Fetch the article's files into a folder; arguments and errors as those of `list_files` and `fetch_file`."""
+    files = list_files(api, say)
+    say(f"{sum(f.size for f in files) / 1e6:.0f} MB to fetch from {api}")
+    paths = []
+    for file in files:
+        say(f"{file.name}, {file.size / 1e6:.1f} MB")
+        paths.append(fetch_file(file, folder, say))
+    return paths
 
 
 def list_files(api: str, say: Say) -> list[RemoteFile]:
@@ -200,8 +257,6 @@ def count_slices(out: Path, names: Sequence[str]) -> tuple[str, list[UserError]]
         "N slices of M patients (A meningioma, B glioma, C pituitary)", of those that can be read, and what is wrong
         with the others.
     """
-    from unet_jax.imaging.formats.mat import SliceError, read_patient
-
     read: list[tuple[int, str]] = []
     unreadable: list[UserError] = []
     slices = [name for name in names if name.startswith("data/")]

@@ -33,6 +33,7 @@ _TURNS = {
 }
 """Ways from a picture as stored to the one that viewers show, by the orientation that EXIF or TIFF gives."""
 
+_GREY = ("1", "L", "I", "F")
 _COLOUR_16 = re.compile(r"(RGB|RGBA|RGBa|RGBX|LA);16[LBN]")
 
 
@@ -51,6 +52,21 @@ def open_slices(path: Path, reading: Reading) -> Slices:
         raise Refused(f"has too many pixels; expected sides of {MIN_SIDE} to {MAX_SIDE}") from e
     except Image.UnidentifiedImageError as e:
         raise Refused("is no PNG, JPEG, TIFF or BMP picture, or one of an unknown kind") from e
+
+
+def take(image: Image.Image) -> Slices:
+    """Take a picture that a program has open in Pillow, as a file of it would be read upright.
+
+    Its pixels are stored as Pillow shows them, which may have read them already.
+    """
+    step = _step(image)
+    if image.mode in _GREY or image.mode.startswith("I;16"):
+        # Pillow would cut 16 bits off at 255.
+        array = _without_transparent(image, np.asarray(image.convert("L") if image.mode == "1" else image), step)
+    else:
+        colours, opaque = _colours(image)
+        array = to_grey(len(colours), lambda rows: colours[rows], opaque)
+    return Slices(array, aspect=_aspect(image, {}), turn=_TURNS.get(_orientation(image, {}), NO_TURN))
 
 
 def check_png(path: Path) -> None:
@@ -85,7 +101,7 @@ def _read(path: Path, image: ImageFile.ImageFile, reading: Reading) -> Slices:
     # Loading removes the orientation from the tags, so they are read first.
     tags: Any = dict(image.tag_v2) if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
     aspect = _aspect(image, tags)
-    grey = image.mode in ("1", "L", "I", "F") or image.mode.startswith("I;16")
+    grey = image.mode in _GREY or image.mode.startswith("I;16")
     array = _grey_pixels(image, tags) if grey else _colour_pixels(path, image, tags)
     # Of a PNG, which may have it behind the pixels, only then.
     orientation = _orientation(image, tags)
@@ -98,7 +114,7 @@ def _read(path: Path, image: ImageFile.ImageFile, reading: Reading) -> Slices:
     return Slices(array, aspect=aspect, turn=turn, warnings=[warning])
 
 
-def _orientation(image: ImageFile.ImageFile, tags: Any) -> int:
+def _orientation(image: Image.Image, tags: Any) -> int:
     if tags:
         return _first(tags, Tag.Orientation, 1)
     try:
@@ -108,7 +124,7 @@ def _orientation(image: ImageFile.ImageFile, tags: Any) -> int:
         return 1
 
 
-def _aspect(image: ImageFile.ImageFile, tags: Any) -> float | None:
+def _aspect(image: Image.Image, tags: Any) -> float | None:
     """Return the height of a pixel over its width, by the pixels to an inch or centimetre along x and y."""
     # Those to no unit are left out, of all but TIFF: programs differ in which of the two is along x.
     x, y = (tags.get(Tag.XResolution), tags.get(Tag.YResolution)) if tags else image.info.get("dpi", (None, None))
@@ -125,14 +141,10 @@ def _grey_pixels(image: ImageFile.ImageFile, tags: Any) -> np.ndarray:
         for file_order, machine_order in (("I;16BS", "I;16NS"), ("I;32BS", "I;32NS"), ("F;32BF", "F;32NF")):
             if _raw_mode(image) == file_order:
                 _set_raw_mode(image, machine_order)
-    step = {"L;2": 85, "L;4": 17}.get(_raw_mode(image), 1)
+    step = _step(image)
     array = np.asarray(image.convert("L") if image.mode == "1" else image)
-    if isinstance(transparent := image.info.get("transparency"), int):
-        # Of a PNG. Pillow gives it as the file has it; of one bit some of its versions give 255 for 1.
-        value = 255 * (transparent > 0) if image.mode == "1" else transparent * step
-        return np.ma.MaskedArray(array, array == value)
     if not tags:
-        return array
+        return _without_transparent(image, array, step)
     signed = _first(tags, TiffImagePlugin.SAMPLEFORMAT, 1) == 2
     # Pillow has no signed 8-bit, signed 16-bit and unsigned 32-bit mode, and inverts white-is-zero up to 8 bits only.
     if image.mode == "L" and signed:
@@ -146,6 +158,32 @@ def _grey_pixels(image: ImageFile.ImageFile, tags: Any) -> np.ndarray:
     return array
 
 
+def _step(image: Image.Image) -> int:
+    """Tell the step from one value of grey to the next, before a picture of few bits is loaded."""
+    return {"L;2": 85, "L;4": 17}.get(_raw_mode(image), 1) if getattr(image, "tile", None) else 1
+
+
+def _without_transparent(image: Image.Image, array: np.ndarray, step: int) -> np.ndarray:
+    """Mask the value of grey that a PNG says is transparent."""
+    transparent = image.info.get("transparency")
+    if not isinstance(transparent, int):
+        return array
+    # Pillow gives it as the file has it; of one bit some of its versions give 255 for 1.
+    value = 255 * (transparent > 0) if image.mode == "1" else transparent * step
+    return np.ma.MaskedArray(array, array == value)
+
+
+def _colours(image: Image.Image) -> tuple[np.ndarray, float | None]:
+    """Return the pixels of a picture that is not grey, with the value of full opacity if there is a fourth channel."""
+    keyed = "transparency" in image.info
+    if image.mode in ("RGBA", "RGBX") or (image.mode == "RGB" and not keyed):
+        colours = np.asarray(image)
+    else:
+        opacity = keyed or image.mode in ("P", "PA", "LA", "La", "RGBa")
+        colours = np.asarray(image.convert("RGBA" if opacity else "RGB"))
+    return colours, 255.0 if colours.shape[2] == 4 and image.mode != "RGBX" else None
+
+
 def _colour_pixels(path: Path, image: ImageFile.ImageFile, tags: Any) -> np.ndarray:
     mode = _raw_mode(image)
     if _COLOUR_16.fullmatch(mode) and tags.get(Tag.PlanarConfiguration, 1) == 1:
@@ -156,13 +194,7 @@ def _colour_pixels(path: Path, image: ImageFile.ImageFile, tags: Any) -> np.ndar
     if premultiplied:
         # Else Pillow would divide by the opacity.
         _set_raw_mode(image, mode.replace("RGBa", "RGBA"))
-    keyed = "transparency" in image.info
-    if image.mode in ("RGBA", "RGBX") or (image.mode == "RGB" and not keyed):
-        colours = np.asarray(image)
-    else:
-        opacity = keyed or image.mode in ("P", "PA", "LA", "La", "RGBa")
-        colours = np.asarray(image.convert("RGBA" if opacity else "RGB"))
-    opaque = 255.0 if colours.shape[2] == 4 and image.mode != "RGBX" else None
+    colours, opaque = _colours(image)
     return to_grey(len(colours), lambda rows: colours[rows], opaque, premultiplied=premultiplied)
 
 
@@ -192,7 +224,7 @@ def _colour_16(path: Path, image: ImageFile.ImageFile, raw_mode: str) -> np.ndar
     return np.ma.MaskedArray(to_grey(len(upper), band), transparent)
 
 
-def _raw_mode(image: ImageFile.ImageFile) -> str:
+def _raw_mode(image: Any) -> str:
     args = image.tile[0].args
     return str(args[0] if isinstance(args, tuple) else args)
 
