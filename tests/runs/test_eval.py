@@ -15,6 +15,7 @@ from unet_jax.data.converted.arrays import open_arrays
 from unet_jax.data.converted.build import build
 from unet_jax.data.splits import load_split
 from unet_jax.imaging.resize import from_network
+from unet_jax.runs.model_folder import open_model
 from unet_jax.runs.networks import load
 from unet_jax.scoring.components import CHOICES, Postprocess, postprocess
 
@@ -252,6 +253,7 @@ def test_a_model_scores_as_its_run_and_tells_first_what_it_was_trained_on(traine
     by_key = dict.fromkeys(("file", "identity", "fingerprint"), known)
     expected = {"n": known, "by_key": by_key, "not_recognised": n - known}
     assert got.pop("training_slices").items() >= expected.items()
+    assert got.pop("networks") == [open_model(model).sha256] != run.pop("networks")  # of the file, of the checkpoint
     assert got == run
     assert (tmp_path / "model" / "slices.csv").read_bytes() == (tmp_path / "run" / "slices.csv").read_bytes()
 
