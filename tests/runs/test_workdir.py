@@ -10,6 +10,7 @@ import pytest
 
 from tests.helpers.arrays import held
 from tests.helpers.disk import full
+from unet_jax import train
 from unet_jax.config import Config, PhantomConfig, SplitConfig, UserError, preset, read_config, to_json
 from unet_jax.data.converted.arrays import Arrays
 from unet_jax.data.splits import load_split, make_split
@@ -189,6 +190,17 @@ def test_given_data_are_opened_and_nothing_is_made(workdir, tmp_path):
     with pytest.raises(UserError, match=r"nowhere is not a converted dataset"):
         open_data(workdir, replace(CONFIG, data=str(tmp_path / "nowhere")), silent)
     assert list(workdir.path.iterdir()) == []
+
+
+def test_raw_data_are_told_with_the_command_that_converts_them(workdir, raw_phantom):
+    data = str(raw_phantom)
+    with pytest.raises(UserError) as e:
+        train.main(["--workdir", str(workdir.path), "--data", data])
+    command = f"python -m unet_jax.convert --raw {data} --out {data}-128"
+    assert str(e.value) == (
+        f"{data} holds raw slices and is not a converted dataset. Run `{command}`, and give {data}-128 instead."
+    )
+    assert {p.name for p in workdir.path.iterdir()} <= {"train.lock"}
 
 
 # Records

@@ -1,5 +1,6 @@
 """Newest finished run of a folder, for a command that was given none."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,11 +19,14 @@ def newest_finished(folder: Path) -> Path | None:
 
 
 def _workdirs(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if (path / "config.json").is_file():
-            yield path
-        elif not path.is_symlink() and not (path / CROSSVAL).exists():
-            yield from _workdirs(path)
+    for root, names, files in os.walk(folder):
+        if "config.json" in files or CROSSVAL in files:
+            names.clear()  # what is in there are its parts
+        if "config.json" in files:
+            yield Path(root)
+        # Folders behind links are not walked through; a run may be one.
+        links = [Path(root, name) for name in names if os.path.islink(Path(root, name))]
+        yield from (path for path in links if os.path.isfile(path / "config.json"))
 
 
 def _finished(workdir: Workdir) -> int | None:

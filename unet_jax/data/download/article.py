@@ -68,7 +68,7 @@ def download(out: Path, *, api: str = FIGSHARE_API, keep_archives: bool = False,
         if not damaged:
             say(f"{out} is complete; the digests of its {len(known)} files are right.")
             return sorted(known)
-        say(f"{len(damaged)} of {len(known)} files are missing or damaged, {damaged[0]} among them: fetching again.")
+        say(f"{len(damaged)} of {len(known)} files are missing or damaged, {damaged[0]} among them.")
     else:
         # Files that unpacking would overwrite, or that would pass for slices of the dataset.
         places = (*(out / name for name in BESIDE.values()), *(out / "data").glob("*.mat"))
