@@ -48,6 +48,33 @@ class TestDicom:
         assert [row["status"] for row in job.table()] == ["failed", "ok"]
 
 
+class TestFound:
+    def put_all(self, job):
+        job.put("a.png", job.bright(1))
+        dicom_file(job.source / "IM.0001", job.bright(2))
+        dicom_file(job.source / "P.MR.0003.0007.IMA", job.bright(3))
+        report = "1.2.840.10008.5.1.4.1.1.88.11"
+        dicom_file(job.source / "report.dcm", job.bright(1), SOPClassUID=report, PixelData=None)
+        (job.source / "notes.txt").write_text("mine")
+
+    def test_dicom_of_any_name_is_predicted_and_the_rest_counted(self, job, capsys):
+        self.put_all(job)
+        assert job.run() == 0
+        assert job.files() == ["IM.0001.png", "P.MR.0003.0007.IMA.png", "a.png", "predictions.csv"]
+        assert [row["tumor_pixels"] for row in job.table()] == ["34", "51", "17"]
+        assert "left out as no image: 2 files (1 .txt, 1 DICOM without a picture)\n" in capsys.readouterr().out
+
+    def test_strict_takes_nothing_but_images(self, job, fake, capsys):
+        self.put_all(job)
+        with pytest.raises(UserError, match=r"holds 2 files \(1 \.txt, 1 DICOM without a picture\) that are no image"):
+            job.run("--strict")
+        assert fake.opened is None and not job.out.exists()
+        for name in ("report.dcm", "notes.txt"):
+            (job.source / name).unlink()
+        assert job.run("--strict") == 0
+        assert "left out" not in capsys.readouterr().out
+
+
 class TestVolume:
     @pytest.mark.parametrize("batch_size", ["1", "2", "16"])
     def test_one_mask_and_a_row_a_slice(self, job, batch_size, capsys):

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import stat
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from unet_jax.config import UserError
+from unet_jax.imaging.content import beginning, is_dicom
 from unet_jax.imaging.scan import AS_STORED, ImageError, Reading, Refused, Slices, one_line
 
 
@@ -34,15 +35,15 @@ class Format:
     """Package of the extra `medical` that the module needs."""
     volume: bool = False
     """Several slices a file, and one file for all of their masks."""
-    mark: tuple[int, bytes] | None = None
-    """Offset and bytes that tell a file of this format where its name does not; one format alone has such."""
+    known: Callable[[bytes], bool] | None = None
+    """Function that tells a file of this format by its beginning, whatever its name; one format alone has such."""
 
 
 FORMATS = (
     Format("unet_jax.imaging.formats.picture", (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")),
     Format("unet_jax.imaging.formats.npy", (".npy",)),
     Format("unet_jax.imaging.formats.mat", (".mat",)),
-    Format("unet_jax.imaging.formats.dicom", (".dcm", ".dicom"), package="pydicom", mark=(128, b"DICM")),
+    Format("unet_jax.imaging.formats.dicom", (".dcm", ".dicom"), package="pydicom", known=is_dicom),
     Format("unet_jax.imaging.formats.nifti", (".nii", ".nii.gz"), package="nibabel", volume=True),
 )
 """The first takes what no other claims: PNG, JPEG, TIFF and BMP are recognised by their content."""
@@ -65,24 +66,14 @@ def stem_of(path: Path) -> str:
 
 
 def format_of(path: Path) -> Format:
-    """Return the format of a file that `find_images` lists, by its name; without a suffix the one with a mark."""
+    """Return the format of a file that `find_images` lists, by its name; without a suffix the one known by content."""
     suffix = suffix_of(path)
-    return next(format for format in FORMATS if (suffix in format.suffixes if suffix else format.mark))
+    return next(format for format in FORMATS if (suffix in format.suffixes if suffix else format.known))
 
 
-def has_mark(path: Path) -> bool:
-    """Tell whether a file is an image although its name does not say so: with no suffix or a number, and a mark."""
-    if path.suffix and not path.suffix[1:].isdecimal():
-        return False
-    offset, mark = next(format.mark for format in FORMATS if format.mark)
-    try:
-        # A pipe would be waited for.
-        if not stat.S_ISREG(path.stat().st_mode):
-            return False
-        with path.open("rb") as f:
-            return f.read(offset + len(mark))[offset:] == mark
-    except OSError:
-        return False
+def known_by_content(start: bytes) -> Format | None:
+    """Return the format that the beginning of a file tells, if it does."""
+    return next((format for format in FORMATS if format.known and format.known(start)), None)
 
 
 def check_packages(images: Iterable[Path]) -> None:
@@ -109,7 +100,7 @@ def open(path: Path, reading: Reading = AS_STORED) -> Slices:
     Raises:
         ImageError: whatever keeps the file from being an image with sides of MIN_SIDE to MAX_SIDE pixels.
     """
-    format = format_of(path) if suffix_of(path) or has_mark(path) else FORMATS[0]
+    format = _format_to_read(path)
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise Refused("not a regular file")
@@ -130,6 +121,12 @@ def open(path: Path, reading: Reading = AS_STORED) -> Slices:
         slices.spacing = (reading.spacing, reading.spacing)
         slices.set_aspect(None)
     return slices
+
+
+def _format_to_read(path: Path) -> Format:
+    by_name = format_of(path) if suffix_of(path) else FORMATS[0]
+    # The files that are written for a volume are told by its name.
+    return by_name if by_name.volume or by_name.known else known_by_content(beginning(path)) or by_name
 
 
 def count_slices(path: Path, reading: Reading = AS_STORED) -> int:

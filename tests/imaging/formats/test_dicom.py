@@ -54,6 +54,26 @@ class TestPixels:
         same(dicom_file(tmp_path / name, image), image)
         assert find_images(tmp_path / name) == [Path(name)]
 
+    @pytest.mark.parametrize("syntax", [EXPLICIT, IMPLICIT, DEFLATED, BIG_ENDIAN])
+    def test_without_a_preamble(self, tmp_path, syntax):
+        image = RAMP.astype(np.uint16)
+        whole = dicom_file(tmp_path / "a.dcm", image, syntax).read_bytes()
+        (tmp_path / "b.dcm").write_bytes(whole[132:])
+        same(tmp_path / "b.dcm", image)
+
+    @pytest.mark.parametrize("implicit", [True, False])
+    def test_elements_alone(self, tmp_path, implicit):
+        image = RAMP.astype(np.uint16)
+        data = pydicom.dcmread(dicom_file(tmp_path / "a.dcm", image, IMPLICIT if implicit else EXPLICIT))
+        del data.file_meta, data.preamble
+        data.save_as(tmp_path / "b", implicit_vr=implicit, little_endian=True)
+        assert (tmp_path / "b").read_bytes()[:2] == b"\x08\0"
+        same(tmp_path / "b", image)
+
+    @pytest.mark.parametrize("name", ["a.png", "a.tif", "a.jpg", "a.npy", "a.mat"])
+    def test_under_another_format_s_name(self, tmp_path, name):
+        same(dicom_file(tmp_path / name, RAMP.astype(np.uint16)), RAMP.astype(np.uint16))
+
     def test_spacing(self, tmp_path):
         image = RAMP.astype(np.uint16)
         for changes, expected in (

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 from pydicom import dcmread
-from pydicom.errors import InvalidDicomError
 from pydicom.filereader import _read_file_meta_info, read_preamble
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_modality_lut
 from pydicom.pixels.utils import pixel_array
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from unet_jax.imaging.content import beginning, is_dicom
 from unet_jax.imaging.formats.medical import rescaled, upright
 from unet_jax.imaging.formats.untrusted import Clamped
 from unet_jax.imaging.scan import NO_TURN, Reading, Refused, Slices, Spacing, Turn, check_sides, one_line, spacing_of
@@ -29,6 +30,12 @@ _HEADER: list[Any] = [
 _WAYS = {"L": (1, 0, 0), "R": (-1, 0, 0), "P": (0, 1, 0), "A": (0, -1, 0), "H": (0, 0, 1), "F": (0, 0, -1)}
 """Directions towards left, posterior and head of the letters of PatientOrientation."""
 _DEFLATED = "1.2.840.10008.1.2.1.99"
+_UNTOLD: dict[Any, Any] = {
+    (True, True): ImplicitVRLittleEndian,
+    (False, True): ExplicitVRLittleEndian,
+    (False, False): ExplicitVRBigEndian,
+}
+"""Transfer syntaxes by whether they are implicit and little endian."""
 
 
 def open_slices(path: Path, reading: Reading) -> Slices:
@@ -47,18 +54,17 @@ def open_slices(path: Path, reading: Reading) -> Slices:
         Refused: colour, several frames, or a compression that no installed package decodes.
         Exception: nearly any, of a file that is damaged.
     """
+    if not is_dicom(beginning(path)):
+        raise Refused("is no DICOM file; expected DICM at its byte 128, or elements of group 0002 or 0008 at its start")
     with path.open("rb") as file:
-        try:
-            return _read(path, Clamped(file), reading)
-        except InvalidDicomError as e:
-            raise Refused("is no DICOM file; expected DICM at its byte 128") from e
+        return _read(path, Clamped(file), reading)
 
 
 def _read(path: Path, file: Any, reading: Reading) -> Slices:
     # First as little as tells whether the rest may be read.
     size = path.stat().st_size
     syntax = _transfer_syntax(file)
-    header = dcmread(file, stop_before_pixels=True, specific_tags=_HEADER)
+    header = dcmread(file, stop_before_pixels=True, force=True, specific_tags=_HEADER)
     rows, columns = _check_header(header)
     if size > MAX_BYTES:
         raise Refused(f"is {size} bytes long; expected at most {MAX_BYTES} for one slice")
@@ -67,7 +73,10 @@ def _read(path: Path, file: Any, reading: Reading) -> Slices:
         _check_decoder(syntax)
 
     file.seek(0)
-    dataset = dcmread(file)
+    dataset = dcmread(file, force=True)
+    if "TransferSyntaxUID" not in dataset.file_meta:
+        # Written alone, an object does not tell how; pydicom found out.
+        dataset.file_meta.TransferSyntaxUID = _UNTOLD[dataset.original_encoding]
     if "PixelData" not in dataset:
         raise Refused("holds no pixels")
     expected = rows * columns * header.BitsAllocated // 8
@@ -89,7 +98,7 @@ def _read(path: Path, file: Any, reading: Reading) -> Slices:
 
 def _transfer_syntax(file: Any) -> Any:
     """Read how the dataset is written from the part before it; the file is at its beginning before and after."""
-    read_preamble(file, False)
+    read_preamble(file, True)
     # Of the two that do this the public one opens the file by itself.
     syntax = _read_file_meta_info(file).get("TransferSyntaxUID")
     # pydicom unpacks what is deflated as a whole, up to 1,032 times as much, before it looks at the header.
