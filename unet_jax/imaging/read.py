@@ -2,8 +2,8 @@
 
 A format is a row of `FORMATS`, and a module of `unet_jax.imaging.formats`, which is imported when such a file is read.
 Its function `open_slices(path, reading)` returns the `Slices` of a file, and may raise anything, `Refused` if it has a
-reason to give; `open` names the file. The module of a format of volumes also has `count_slices(path, reading)`, which
-looks at the header alone.
+reason to give; `open` names the file. The module of a format of volumes or frames also has
+`count_slices(path, reading)`, which looks at the header alone.
 """
 
 import contextlib
@@ -35,6 +35,8 @@ class Format:
     """Package of the extra `medical` that the module needs."""
     volume: bool = False
     """Several slices a file, and one file for all of their masks."""
+    frames: bool = False
+    """Perhaps several pictures a file, and a file for the mask of each."""
     known: Callable[[bytes], bool] | None = None
     """Function that tells a file of this format by its beginning, whatever its name; one format alone has such."""
 
@@ -43,7 +45,7 @@ FORMATS = (
     Format("unet_jax.imaging.formats.picture", (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")),
     Format("unet_jax.imaging.formats.npy", (".npy",)),
     Format("unet_jax.imaging.formats.mat", (".mat",)),
-    Format("unet_jax.imaging.formats.dicom", (".dcm", ".dicom"), package="pydicom", known=is_dicom),
+    Format("unet_jax.imaging.formats.dicom", (".dcm", ".dicom"), package="pydicom", frames=True, known=is_dicom),
     Format("unet_jax.imaging.formats.nifti", (".nii", ".nii.gz"), package="nibabel", volume=True),
 )
 """The first takes what no other claims: PNG, JPEG, TIFF and BMP are recognised by their content."""
@@ -117,9 +119,10 @@ def open(path: Path, reading: Reading = AS_STORED) -> Slices:
         # A damaged file makes the readers' libraries raise nearly anything: KeyError, struct.error, EOFError, ...
         by_system = e.strerror if isinstance(e, OSError) else None
         raise ImageError(path, by_system or f"cannot be decoded ({one_line(e)})") from e
-    if slices.spacing is None and reading.spacing is not None:
-        slices.spacing = (reading.spacing, reading.spacing)
-        slices.set_aspect(None)
+    for one in (slices, *map(slices.frame, range(len(slices)))):
+        if one.spacing is None and reading.spacing is not None:
+            one.spacing = (reading.spacing, reading.spacing)
+            one.set_aspect(None)
     return slices
 
 
@@ -132,7 +135,7 @@ def _format_to_read(path: Path) -> Format:
 def count_slices(path: Path, reading: Reading = AS_STORED) -> int:
     """Count the slices that `open` will find, by the header alone; 1 where the header cannot be used."""
     format = format_of(path)
-    if not format.volume:
+    if not (format.volume or format.frames):
         return 1
     try:
         return import_module(format.module).count_slices(path, reading)
@@ -150,11 +153,14 @@ def open_picture(path: Path, reading: Reading = AS_STORED) -> Slices:
     """Open a file of one slice, as `open` says.
 
     Raises:
-        ImageError: as `open`, or the file is of a format of volumes.
+        ImageError: as `open`, or the file is of a format of volumes, or has several frames.
     """
     if suffix_of(path) and format_of(path).volume:
         raise ImageError(path, "is a volume; `unet_jax.predict` takes it, slice by slice")
-    return open(path, reading)
+    slices = open(path, reading)
+    if len(slices) > 1:
+        raise ImageError(path, f"holds {len(slices)} frames; `unet_jax.predict` takes it, frame by frame")
+    return slices
 
 
 @contextlib.contextmanager
