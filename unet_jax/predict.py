@@ -12,7 +12,8 @@ from unet_jax.shared import cli
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Find the tumour in images: PNG, JPEG, TIFF, BMP, NumPy (.npy), the dataset's .mat, DICOM, and NIfTI volumes."""
+    """Find the tumour in images: PNG, JPEG, TIFF, BMP, WebP, GIF, PGM, JPEG 2000, NumPy (.npy, .npz), the dataset's
+    .mat, DICOM, and NIfTI volumes."""
 
     workdir: tuple[Path, ...] | None = None
     """Folder of the trained run; the probabilities of several are averaged."""

@@ -43,12 +43,13 @@ class Format:
 
 FORMATS = (
     Format("unet_jax.imaging.formats.picture", (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")),
-    Format("unet_jax.imaging.formats.npy", (".npy",)),
+    Format("unet_jax.imaging.formats.picture", (".webp", ".gif", ".pgm", ".jp2")),
+    Format("unet_jax.imaging.formats.npy", (".npy", ".npz")),
     Format("unet_jax.imaging.formats.mat", (".mat",)),
     Format("unet_jax.imaging.formats.dicom", (".dcm", ".dicom"), package="pydicom", frames=True, known=is_dicom),
     Format("unet_jax.imaging.formats.nifti", (".nii", ".nii.gz"), package="nibabel", volume=True),
 )
-"""The first takes what no other claims: PNG, JPEG, TIFF and BMP are recognised by their content."""
+"""The first takes what no other claims: pictures are recognised by their content."""
 
 
 def suffixes() -> tuple[str, ...]:
