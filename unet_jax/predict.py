@@ -12,7 +12,8 @@ from unet_jax.shared import cli
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Find the tumour in images: PNG, JPEG, TIFF, BMP, NumPy (.npy), the dataset's .mat, DICOM, and NIfTI volumes."""
+    """Find the tumour in images: PNG, JPEG, TIFF, BMP, WebP, GIF, PGM, JPEG 2000, NumPy (.npy, .npz), the dataset's
+    .mat, DICOM, and NIfTI volumes."""
 
     workdir: tuple[Path, ...] | None = None
     """Folder of the trained run; the probabilities of several are averaged."""
@@ -55,6 +56,8 @@ class Options:
     """Number of this process among them, from 0; its table is predictions.ID-of-PARTS.csv."""
     batch_size: int = 16
     """Slices computed at a time."""
+    strict: bool = False
+    """Refuse a folder that holds files which are no image, instead of leaving them out."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,10 +65,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     _check(options)
 
     from unet_jax.imaging import read
-    from unet_jax.imaging.find import find_images
+    from unet_jax.imaging.find import find_files, listed
     from unet_jax.imaging.scan import Reading
 
-    images = find_images(options.input)
+    images, left_out = find_files(options.input)
+    others = listed(left_out) if left_out else ""
+    if others and options.strict:
+        raise UserError(f"{options.input} holds {others} that are no image. Remove them, or leave out --strict.")
     read.check_packages(images)
 
     # Imports jax, which takes a second that a mistyped path need not cost.
@@ -113,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             done = f"{table.done} slices of" if volumes else f"the {table.done} of"
             print(f"interrupted: {table.path} lists {done} {len(images)} images done", file=sys.stderr)
             return cli.EXIT_FAILURE
-    return _report(table, len(images), predictor, options)
+    return _report(table, len(images), predictor, options, others)
 
 
 def _check(options: Options) -> None:
@@ -128,7 +134,7 @@ def _check(options: Options) -> None:
     cli.check_distances(options.spacing, tolerance=0.0)
 
 
-def _report(table: Any, images: int, predictor: Any, options: Options) -> int:
+def _report(table: Any, images: int, predictor: Any, options: Options, left_out: str) -> int:
     chosen = "given by --threshold" if options.threshold is not None else "chosen on validation"
     skipped = f", {table.skipped} files skipped as done before" if options.skip_existing else ""
     own = " (neither --model nor --workdir was given)" if options.workdir is None and options.model is None else ""
@@ -139,6 +145,8 @@ def _report(table: Any, images: int, predictor: Any, options: Options) -> int:
         f"threshold {predictor.threshold:g} ({predictor.threshold_note or chosen}), {predictor.name}{own}.\n"
         f"Masks: {options.output}   Table: {table.path}"
     )
+    if left_out:
+        print(f"left out as no image: {left_out}")
     if table.warned:
         print(f"warning: {table.warned[0]}", file=sys.stderr)
         if len(table.warned) > 1:

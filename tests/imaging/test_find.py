@@ -7,7 +7,7 @@ import pytest
 
 from tests.helpers.images import RAMP, dicom_file
 from unet_jax.config import UserError
-from unet_jax.imaging.find import find_images
+from unet_jax.imaging.find import NO_PICTURE, NO_SUFFIX, find_files, find_images, listed
 from unet_jax.imaging.read import suffix_of, suffixes
 
 
@@ -60,11 +60,34 @@ class TestFind:
         with pytest.raises(UserError, match=message):
             find_images(tmp_path / name)
 
-    def test_dicom_without_a_suffix_in_a_folder(self, tmp_path):
+    def test_dicom_of_any_name_in_a_folder(self, tmp_path):
         image = RAMP.astype(np.uint16)
         (tmp_path / "s").mkdir()
-        for name in ("s/IM1", "s/1.2.840.5", "a.dcm", "s/DICOMDIR", "s/notes.txt"):
+        names = ["s/IM1", "s/1.2.840.5", "a.dcm", "s/1.2.840.MR", "s/P.MR.0003.IMA", "s/IM.0001", "s/notes.txt"]
+        for name in [*names, "s/DICOMDIR"]:
             dicom_file(tmp_path / name, image)
         (tmp_path / "s/README").write_text("no picture")
         (tmp_path / "s/short").write_text("")
-        assert [p.as_posix() for p in find_images(tmp_path)] == ["a.dcm", "s/1.2.840.5", "s/IM1"]
+        assert [p.as_posix() for p in find_images(tmp_path)] == sorted(names)
+        assert find_files(tmp_path).left_out == {NO_SUFFIX: 2}
+        # Known by its content, to the last.
+        assert find_images(tmp_path / "s/notes.txt") == [Path("notes.txt")]
+
+    def test_others_are_counted_by_suffix(self, tmp_path):
+        for name in ("a.png", "b.TXT", "s/c.txt", "s/d.xlsx", "s/e", ".f.txt", "cvind.mat", "g.0001"):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).touch()
+        report = "1.2.840.10008.5.1.4.1.1.88.11"
+        for name in ("report.dcm", "s/report"):
+            dicom_file(tmp_path / name, RAMP.astype(np.uint16), SOPClassUID=report, PixelData=None)
+        images, left_out = find_files(tmp_path)
+        assert images == [Path("a.png")]
+        assert left_out == {".txt": 2, ".xlsx": 1, ".0001": 1, NO_SUFFIX: 1, NO_PICTURE: 2}
+        assert listed(left_out) == ("7 files (2 .txt, 2 DICOM without a picture, 1 .0001, 1 .xlsx, 1 without a suffix)")
+        # Given by itself, one is for its reader to refuse.
+        assert find_files(tmp_path / "report.dcm") == ([Path("report.dcm")], {})
+
+    def test_a_folder_of_others_alone_names_them(self, tmp_path):
+        (tmp_path / "a.webq").touch()
+        with pytest.raises(UserError, match=r"holds no image, but 1 file \(1 \.webq\); expected"):
+            find_images(tmp_path)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.helpers.images import dicom_file
+from tests.helpers.images import dicom_file, same
 from tests.helpers.prediction import AFFINE
 from unet_jax.config import UserError
 from unet_jax.shared import cli
@@ -44,8 +44,101 @@ class TestDicom:
         dicom_file(job.source / "a.dcm", job.bright(3), NumberOfFrames=2)
         job.put("b.png", job.bright(1))
         assert job.run() == cli.EXIT_USAGE
-        assert "a.dcm: holds 2 frames; expected one slice a file" in capsys.readouterr().err
+        assert "a.dcm: holds 340 bytes of pixels; its header says 680" in capsys.readouterr().err
         assert [row["status"] for row in job.table()] == ["failed", "ok"]
+
+
+def frames(job, name, *rows, **changes):
+    """A DICOM file of frames; frame i has rows[i] rows of tumour."""
+    pixels = b"".join(job.bright(n).tobytes() for n in rows)
+    return dicom_file(job.source / name, job.bright(0), NumberOfFrames=len(rows), PixelData=pixels, **changes)
+
+
+class TestFrames:
+    def test_a_mask_and_a_row_each(self, job, capsys):
+        frames(job, "s/a.dcm", 3, 0, 5, PixelSpacing=[0.5, 0.25])
+        frames(job, "s/b.dcm", 2)
+        frames(job, "s/IM.0001", 1, 2)
+        assert job.run("--overlays", "--probabilities", "--uncertainty", "--batch-size", "2") == 0
+        names = ["s/a-0001", "s/a-0002", "s/a-0003", "s/b", "s/IM.0001-0001", "s/IM.0001-0002"]
+        kinds = (".overlay.png", ".png", ".probs.npy", ".uncertainty.png")
+        assert job.files() == sorted(["predictions.csv", *(name + kind for name in names for kind in kinds)])
+        rows = job.table()
+        assert [row["output"] for row in rows] == [f"{name}.png" for name in [*names[4:], *names[:4]]]
+        assert [row["slice_index"] for row in rows] == ["0", "1", "0", "1", "2", ""]
+        assert [row["tumor_pixels"] for row in rows] == ["17", "34", "51", "0", "85", "34"]
+        assert [row["tumor_mm2"] for row in rows] == ["", "", "6.38", "0.00", "10.62", ""]
+        for name, n in zip(names, (3, 0, 5, 2, 1, 2), strict=True):
+            same(job.out / f"{name}.png", np.where(job.bright(n) > 200, 255, 0).astype(np.uint8))
+            overlay = np.asarray(Image.open(job.out / f"{name}.overlay.png"))
+            assert ((overlay == (230, 159, 0)).all(axis=-1).any()) == (n > 0)
+        assert "6 of 6 images predicted, 5 with tumour" in capsys.readouterr().out
+
+    def test_skip_existing_wants_the_masks_of_all(self, job, capsys):
+        frames(job, "a.dcm", 3, 1)
+        job.put("b.png", job.bright(1))
+        assert job.run() == 0
+        table = job.table()
+        assert job.run("--skip-existing") == 0
+        assert "2 files skipped" in capsys.readouterr().out
+        (job.out / "a-0002.png").unlink()
+        assert job.run("--skip-existing") == 0
+        assert "1 files skipped" in capsys.readouterr().out
+        assert job.table() == table and (job.out / "a-0002.png").exists()
+
+    def test_a_name_that_another_image_has_costs_that_file_alone(self, job, capsys):
+        frames(job, "a.dcm", 3, 1)
+        job.put("A-0002.tif", job.bright(1))
+        job.put("a-0003.png", job.bright(1))
+        assert job.run() == cli.EXIT_USAGE
+        assert "a.dcm: would write a-0002.png, as A-0002.tif would. Rename one" in capsys.readouterr().err
+        assert job.files() == ["A-0002.png", "a-0003.png", "predictions.csv"]
+
+    def test_somebody_else_s_file(self, job):
+        frames(job, "a.dcm", 3, 1)
+        job.out.mkdir()
+        (job.out / "a-0001.png").touch()
+        with pytest.raises(UserError, match=r"a-0001\.png exists, and with no predictions\.csv"):
+            job.run()
+
+    def test_warnings_of_each(self, job):
+        frames(job, "a.dcm", 3, 1, PixelSpacing=[0, 1])
+        assert job.run() == 0
+        told = "has a PixelSpacing of 0.0\\1.0, which is no two lengths, and was not used"
+        assert [row["reason"] for row in job.table()] == [told, told]
+
+    def test_progress_counts_them(self, job, capsys):
+        frames(job, "a.dcm", *[1] * 99)
+        job.put("b.png", job.bright(1))
+        assert job.run() == 0
+        assert "predict: 100/100 slices" in capsys.readouterr().err
+
+
+class TestFound:
+    def put_all(self, job):
+        job.put("a.png", job.bright(1))
+        dicom_file(job.source / "IM.0001", job.bright(2))
+        dicom_file(job.source / "P.MR.0003.0007.IMA", job.bright(3))
+        report = "1.2.840.10008.5.1.4.1.1.88.11"
+        dicom_file(job.source / "report.dcm", job.bright(1), SOPClassUID=report, PixelData=None)
+        (job.source / "notes.txt").write_text("mine")
+
+    def test_dicom_of_any_name_is_predicted_and_the_rest_counted(self, job, capsys):
+        self.put_all(job)
+        assert job.run() == 0
+        assert job.files() == ["IM.0001.png", "P.MR.0003.0007.IMA.png", "a.png", "predictions.csv"]
+        assert [row["tumor_pixels"] for row in job.table()] == ["34", "51", "17"]
+        assert "left out as no image: 2 files (1 .txt, 1 DICOM without a picture)\n" in capsys.readouterr().out
+
+    def test_strict_takes_nothing_but_images(self, job, fake, capsys):
+        self.put_all(job)
+        with pytest.raises(UserError, match=r"holds 2 files \(1 \.txt, 1 DICOM without a picture\) that are no image"):
+            job.run("--strict")
+        assert fake.opened is None and not job.out.exists()
+        for name in ("report.dcm", "notes.txt"):
+            (job.source / name).unlink()
+        assert job.run("--strict") == 0
+        assert "left out" not in capsys.readouterr().out
 
 
 class TestVolume:

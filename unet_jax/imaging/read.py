@@ -2,15 +2,15 @@
 
 A format is a row of `FORMATS`, and a module of `unet_jax.imaging.formats`, which is imported when such a file is read.
 Its function `open_slices(path, reading)` returns the `Slices` of a file, and may raise anything, `Refused` if it has a
-reason to give; `open` names the file. The module of a format of volumes also has `count_slices(path, reading)`, which
-looks at the header alone.
+reason to give; `open` names the file. The module of a format of volumes or frames also has
+`count_slices(path, reading)`, which looks at the header alone.
 """
 
 import contextlib
 import logging
 import stat
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from unet_jax.config import UserError
+from unet_jax.imaging.content import beginning, is_dicom
 from unet_jax.imaging.scan import AS_STORED, ImageError, Reading, Refused, Slices, one_line
 
 
@@ -34,18 +35,21 @@ class Format:
     """Package of the extra `medical` that the module needs."""
     volume: bool = False
     """Several slices a file, and one file for all of their masks."""
-    mark: tuple[int, bytes] | None = None
-    """Offset and bytes that tell a file of this format where its name does not; one format alone has such."""
+    frames: bool = False
+    """Perhaps several pictures a file, and a file for the mask of each."""
+    known: Callable[[bytes], bool] | None = None
+    """Function that tells a file of this format by its beginning, whatever its name; one format alone has such."""
 
 
 FORMATS = (
     Format("unet_jax.imaging.formats.picture", (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")),
-    Format("unet_jax.imaging.formats.npy", (".npy",)),
+    Format("unet_jax.imaging.formats.picture", (".webp", ".gif", ".pgm", ".jp2")),
+    Format("unet_jax.imaging.formats.npy", (".npy", ".npz")),
     Format("unet_jax.imaging.formats.mat", (".mat",)),
-    Format("unet_jax.imaging.formats.dicom", (".dcm", ".dicom"), package="pydicom", mark=(128, b"DICM")),
+    Format("unet_jax.imaging.formats.dicom", (".dcm", ".dicom"), package="pydicom", frames=True, known=is_dicom),
     Format("unet_jax.imaging.formats.nifti", (".nii", ".nii.gz"), package="nibabel", volume=True),
 )
-"""The first takes what no other claims: PNG, JPEG, TIFF and BMP are recognised by their content."""
+"""The first takes what no other claims: pictures are recognised by their content."""
 
 
 def suffixes() -> tuple[str, ...]:
@@ -65,24 +69,14 @@ def stem_of(path: Path) -> str:
 
 
 def format_of(path: Path) -> Format:
-    """Return the format of a file that `find_images` lists, by its name; without a suffix the one with a mark."""
+    """Return the format of a file that `find_images` lists, by its name; without a suffix the one known by content."""
     suffix = suffix_of(path)
-    return next(format for format in FORMATS if (suffix in format.suffixes if suffix else format.mark))
+    return next(format for format in FORMATS if (suffix in format.suffixes if suffix else format.known))
 
 
-def has_mark(path: Path) -> bool:
-    """Tell whether a file is an image although its name does not say so: with no suffix or a number, and a mark."""
-    if path.suffix and not path.suffix[1:].isdecimal():
-        return False
-    offset, mark = next(format.mark for format in FORMATS if format.mark)
-    try:
-        # A pipe would be waited for.
-        if not stat.S_ISREG(path.stat().st_mode):
-            return False
-        with path.open("rb") as f:
-            return f.read(offset + len(mark))[offset:] == mark
-    except OSError:
-        return False
+def known_by_content(start: bytes) -> Format | None:
+    """Return the format that the beginning of a file tells, if it does."""
+    return next((format for format in FORMATS if format.known and format.known(start)), None)
 
 
 def check_packages(images: Iterable[Path]) -> None:
@@ -109,7 +103,7 @@ def open(path: Path, reading: Reading = AS_STORED) -> Slices:
     Raises:
         ImageError: whatever keeps the file from being an image with sides of MIN_SIDE to MAX_SIDE pixels.
     """
-    format = format_of(path) if suffix_of(path) or has_mark(path) else FORMATS[0]
+    format = _format_to_read(path)
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise Refused("not a regular file")
@@ -126,16 +120,23 @@ def open(path: Path, reading: Reading = AS_STORED) -> Slices:
         # A damaged file makes the readers' libraries raise nearly anything: KeyError, struct.error, EOFError, ...
         by_system = e.strerror if isinstance(e, OSError) else None
         raise ImageError(path, by_system or f"cannot be decoded ({one_line(e)})") from e
-    if slices.spacing is None and reading.spacing is not None:
-        slices.spacing = (reading.spacing, reading.spacing)
-        slices.set_aspect(None)
+    for one in (slices, *map(slices.frame, range(len(slices)))):
+        if one.spacing is None and reading.spacing is not None:
+            one.spacing = (reading.spacing, reading.spacing)
+            one.set_aspect(None)
     return slices
+
+
+def _format_to_read(path: Path) -> Format:
+    by_name = format_of(path) if suffix_of(path) else FORMATS[0]
+    # The files that are written for a volume are told by its name.
+    return by_name if by_name.volume or by_name.known else known_by_content(beginning(path)) or by_name
 
 
 def count_slices(path: Path, reading: Reading = AS_STORED) -> int:
     """Count the slices that `open` will find, by the header alone; 1 where the header cannot be used."""
     format = format_of(path)
-    if not format.volume:
+    if not (format.volume or format.frames):
         return 1
     try:
         return import_module(format.module).count_slices(path, reading)
@@ -153,11 +154,14 @@ def open_picture(path: Path, reading: Reading = AS_STORED) -> Slices:
     """Open a file of one slice, as `open` says.
 
     Raises:
-        ImageError: as `open`, or the file is of a format of volumes.
+        ImageError: as `open`, or the file is of a format of volumes, or has several frames.
     """
     if suffix_of(path) and format_of(path).volume:
         raise ImageError(path, "is a volume; `unet_jax.predict` takes it, slice by slice")
-    return open(path, reading)
+    slices = open(path, reading)
+    if len(slices) > 1:
+        raise ImageError(path, f"holds {len(slices)} frames; `unet_jax.predict` takes it, frame by frame")
+    return slices
 
 
 @contextlib.contextmanager

@@ -139,6 +139,10 @@ class Slices:
     def __len__(self) -> int:
         return 1
 
+    def frame(self, index: int) -> "Slices":
+        """Return the slices whose attributes are those of slice `index`: themselves, but of `Frames`."""
+        return self
+
     def read(self, index: int) -> Shaped[np.ndarray, "h w"]:
         """Return a slice for the network: real values, finite and of magnitude below MAX_VALUE.
 
@@ -163,6 +167,29 @@ class Slices:
 
         writers = {"mask": write.write_mask, "probs": write.write_probs, "uncertainty": write.write_spread}
         writers[kind](path, planes.pop())
+
+
+class Frames(Slices):
+    """Pictures in one file, each with a geometry, and later a mask file, of its own.
+
+    Its attributes are those of the first; `frame(i)` has those of picture i, and its methods.
+    """
+
+    def __init__(self, frames: Sequence[Slices]):
+        self._frames, first = list(frames), frames[0]
+        self.pixels, self.spacing, self.turn, self.warnings = None, first.spacing, first.turn, first.warnings
+        self.stored_aspect = first.stored_aspect
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def frame(self, index: int) -> Slices:
+        """Return one of the pictures."""
+        return self._frames[index]
+
+    def read(self, index: int) -> Shaped[np.ndarray, "h w"]:
+        """Return a picture for the network."""
+        return self._frames[index].read(0)
 
 
 def same_everywhere(value: float) -> str:

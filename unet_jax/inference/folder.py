@@ -13,7 +13,7 @@ from unet_jax.imaging.display import to_display
 from unet_jax.imaging.resize import NativeSlice
 from unet_jax.imaging.scan import ImageError, Kind, Reading, Slices
 from unet_jax.imaging.write import write_overlay
-from unet_jax.inference.output import Output
+from unet_jax.inference.output import Output, check_frames
 from unet_jax.inference.predictor import Predictor, Probabilities
 from unet_jax.inference.table import Line, Table
 
@@ -37,14 +37,14 @@ class _ImageFile:
 
     def __init__(self, path: Path, slices: Slices, predictor: Predictor, output: Output):
         self._path, self._slices, self._predictor, self._folder = path, slices, predictor, output.folder
-        n, self._targets, self._volume = len(slices), output.of(path), read.format_of(path).volume
-        self._planes: dict[Kind, list[Any]] = {kind: [None] * n for kind in _KINDS if kind in self._targets}
+        n, self._volume = len(slices), read.format_of(path).volume
+        self._targets, overlay = output.of_slices(path, n), output.overlays
+        self._planes: dict[Kind, list[Any]] = {kind: [None] * n for kind in _KINDS if kind in self._targets[0]}
         self._lines: list[Any] = [None] * n
         self.under_way: list[Future[list[Line]]] = []
         """Calls of `write`, in the order of the slices."""
         # A picture gives up its pixels once the network has them; those of a volume are read again for its overlays.
-        overlay = "overlay" in self._targets
-        self._grey = to_display(slices.read(0)) if overlay and not self._volume else None
+        self._greys = [to_display(slices.read(i)) for i in range(n)] if overlay and not self._volume else None
         self._read_twice = overlay and self._volume
 
     def __len__(self) -> int:
@@ -52,32 +52,35 @@ class _ImageFile:
 
     def read(self, index: int) -> tuple[NativeSlice, str]:
         """Read a slice for the network, each once and in order, and the warnings; a file's come with its first."""
-        image = self._slices.read(index)
-        if index == len(self) - 1 and not self._read_twice:
-            self._slices.pixels = None
+        image, frame = self._slices.read(index), self._slices.frame(index)
+        alone = frame is not self._slices
+        if (alone or index == len(self) - 1) and not self._read_twice:
+            frame.pixels = None
         own = self._predictor.warn_about(image)
-        warnings = [*(self._slices.warnings if index == 0 else ()), *([own] if own else ())]
-        return NativeSlice(image, self._slices.aspect), "; ".join(warnings)
+        warnings = [*(frame.warnings if alone or index == 0 else ()), *([own] if own else ())]
+        return NativeSlice(image, frame.aspect), "; ".join(warnings)
 
     def write(self, index: int, predicted: Probabilities, warning: str) -> list[Line]:
         """Take in what is predicted of a slice; after the last one, write the files and return the lines of all."""
-        mask, back = self._predictor.mask(predicted.probs), self._slices.back
-        if "overlay" in self._targets:
+        mask, frame = self._predictor.mask(predicted.probs), self._slices.frame(index)
+        back = frame.back
+        if "overlay" in self._targets[index]:
             path = self._overlay(index)
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_overlay(path, to_display(self._slices.read(index)) if self._grey is None else self._grey, mask)
+            grey = to_display(self._slices.read(index)) if self._greys is None else self._greys[index]
+            write_overlay(path, grey, mask)
         values: dict[Kind, Any] = {"mask": mask, "probs": predicted.probs, "uncertainty": predicted.spread}
         for kind, planes in self._planes.items():
             planes[index] = back(values[kind])
         self._lines[index] = Line.measured(
             mask=back(mask),
             probs=back(predicted.probs),
-            spacing=self._slices.spacing,
+            spacing=frame.spacing,
             input=self._path.as_posix(),
-            output=self._targets["mask"].as_posix(),
+            output=self._targets[index]["mask"].as_posix(),
             threshold=self._predictor.threshold,
             reason=warning,
-            slice_index=index if self._volume else None,
+            slice_index=index if self._volume or len(self) > 1 else None,
         )
         if index < len(self) - 1:
             return []
@@ -91,12 +94,17 @@ class _ImageFile:
                 if re.fullmatch(r"\d+\.png", path.name) and path not in ours:
                     path.unlink()
         (self._folder / self._path).parent.mkdir(parents=True, exist_ok=True)
-        for kind, planes in self._planes.items():
-            self._slices.write(kind, self._folder / self._targets[kind], planes)
+        if self._volume:
+            for kind, planes in self._planes.items():
+                self._slices.write(kind, self._folder / self._targets[0][kind], planes)
+        else:
+            for i, targets in enumerate(self._targets):
+                for kind, planes in self._planes.items():
+                    self._slices.frame(i).write(kind, self._folder / targets[kind], [planes[i]])
         return self._lines
 
     def _overlay(self, index: int) -> Path:
-        target = self._folder / self._targets["overlay"]
+        target = self._folder / self._targets[index]["overlay"]
         return target / f"{index:0{len(str(len(self) - 1))}}.png" if self._volume else target
 
 
@@ -142,7 +150,10 @@ def predict_images(
         if lines := table.kept(path):
             return _Known(lines, skipped=True)
         try:
-            return _ImageFile(path, read.open(root / path, reading), predictor, output)
+            slices = read.open(root / path, reading)
+            if clash := check_frames(path, len(slices), images, output):
+                raise ImageError(root / path, clash)
+            return _ImageFile(path, slices, predictor, output)
         except ImageError as e:
             return _Known([Line(input=path.as_posix(), status="failed", reason=e.reason)], skipped=False)
 

@@ -31,8 +31,13 @@ class Output:
     part: tuple[int, int] = (0, 1)
     """Numbers k and n of a prediction of every n-th image from the k-th on; 0 and 1 for all of them."""
 
-    def of(self, image: Path) -> dict[str, Path]:
-        """Name an image's files, `mask` and the wanted of `probs`, `uncertainty` and `overlay`, in the folder."""
+    def of(self, image: Path, frame: int | None = None) -> dict[str, Path]:
+        """Name an image's files, `mask` and the wanted of `probs`, `uncertainty` and `overlay`, in the folder.
+
+        Args:
+            image: of those that `find_images` lists.
+            frame: number, from 0, of the one of several frames that the files are of.
+        """
         wanted = {
             "mask": True,
             "probs": self.probabilities,
@@ -40,7 +45,14 @@ class Output:
             "overlay": self.overlays,
         }
         column = int(format_of(image).volume)
-        return {k: image.with_name(stem_of(image) + _SUFFIXES[k][column]) for k, want in wanted.items() if want}
+        stem = stem_of(image) + ("" if frame is None else f"-{frame + 1:04}")
+        return {k: image.with_name(stem + _SUFFIXES[k][column]) for k, want in wanted.items() if want}
+
+    def of_slices(self, image: Path, n: int) -> list[dict[str, Path]]:
+        """Name the files of each of an image's n slices: the same for all of a volume, its own for each of n frames."""
+        if n == 1 or format_of(image).volume:
+            return [self.of(image)] * n
+        return [self.of(image, frame) for frame in range(n)]
 
     def share(self, images: Sequence[Path]) -> Sequence[Path]:
         """Choose the images of this part: dealt out in turn, so that every part gets of every folder."""
@@ -121,12 +133,34 @@ def check_output(source: Path, images: Sequence[Path], output: Output) -> None:
                     )
     if output.folder.exists() and not tables_in(output.folder):
         for image in output.share(images):
-            for target in output.of(image).values():
+            frames = [output.of(image, 0)] if format_of(image).frames else []
+            for target in (target for files in (output.of(image), *frames) for target in files.values()):
                 if (output.folder / target).exists():
                     raise UserError(
                         f"{output.folder / target} exists, and with no {TABLE}.csv beside it this folder is not one "
                         "that an earlier prediction wrote. Give another --output, or remove the file."
                     )
+
+
+def check_frames(image: Path, n: int, images: Sequence[Path], output: Output) -> str | None:
+    """Tell in what way a file of an image's frames is another image's, too; None where none is.
+
+    Args:
+        image: an image of n slices.
+        n: known when it is opened, and not to `check_output`.
+        images: all images, this one among them.
+        output: choice of files to write.
+    """
+    if n == 1 or format_of(image).volume:
+        return None
+    own = {_key(target): target for files in output.of_slices(image, n) for target in files.values()}
+    start = stem_of(image).casefold()
+    for other in images:
+        if other != image and other.name.casefold().startswith(start):
+            for target in output.of(other).values():
+                if target := own.get(_key(target)):
+                    return f"would write {target}, as {other} would. Rename one, or predict them into different folders"
+    return None
 
 
 def _key(path: Path) -> str:

@@ -199,8 +199,9 @@ class Table:
 
     def kept(self, image: Path) -> list[Line]:
         """Return the earlier lines of an image whose files are all there."""
-        files = (self._output.folder / target for target in self._output.of(image).values())
-        return self.earlier.get(image.as_posix(), []) if all(file.exists() for file in files) else []
+        lines = self.earlier.get(image.as_posix(), [])
+        named = (target for files in self._output.of_slices(image, len(lines)) for target in files.values())
+        return lines if all((self._output.folder / target).exists() for target in named) else []
 
     def _write(self, text: bytes) -> None:
         with naming(self.path):

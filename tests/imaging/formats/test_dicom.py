@@ -17,7 +17,7 @@ from unet_jax.imaging import read
 from unet_jax.imaging.find import find_images
 from unet_jax.imaging.formats import dicom
 from unet_jax.imaging.read import read_image, silent_readers
-from unet_jax.imaging.scan import Reading
+from unet_jax.imaging.scan import Reading, Refused
 
 IMPLICIT, DEFLATED = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1.99"
 JPEG, JPEG_LOSSLESS, JPEG_LS, JPEG_2000, VIDEO, HTJ2K = (f"1.2.840.10008.1.2.4.{n}" for n in (50, 70, 80, 90, 100, 201))
@@ -48,11 +48,71 @@ class TestPixels:
         stored = (signed & 0xFFF).astype(np.int16) | overlay.view(np.int16)
         same(dicom_file(tmp_path / "b.dcm", stored, BitsStored=12, HighBit=11), signed)
 
+    @pytest.mark.parametrize(("bits", "high"), [(12, 15), (12, 13), (8, 15)])
+    def test_bits_at_the_left_or_in_between(self, tmp_path, bits, high):
+        up = high + 1 - bits
+        beside = (RAMP % 2**up).astype(np.uint16) | (RAMP % 16 << high + 1).astype(np.uint16)
+        unsigned = (RAMP * 12 % 2**bits).astype(np.uint16)
+        more = {"BitsStored": bits, "HighBit": high}
+        same(dicom_file(tmp_path / "a.dcm", unsigned << up | beside, **more), unsigned)
+        signed = (unsigned.astype(int) - 2 ** (bits - 1)).astype(np.int16)
+        stored = ((signed.view(np.uint16) & 2**bits - 1) << up | beside).view(np.int16)
+        same(dicom_file(tmp_path / "b.dcm", stored, **more), signed)
+        white = dicom_file(tmp_path / "c.dcm", unsigned << up, PhotometricInterpretation="MONOCHROME1", **more)
+        same(white, 2**bits - 1 - unsigned)
+
+    @pytest.mark.parametrize("dtype", ["u1", "u2"])
+    @pytest.mark.parametrize(("rest", "told"), [(bytes(1), 0), (bytes(2048), 0), (b"abcd", 4), (bytes(99) + b"a", 100)])
+    def test_what_lies_behind_the_pixels_is_dropped(self, tmp_path, dtype, rest, told):
+        image = np.arange(17 * 19).reshape(17, 19).astype(dtype)
+        path = dicom_file(tmp_path / "a.dcm", image, PixelData=image.tobytes() + rest)
+        same(path, image)
+        told += bool(told and len(rest + image.tobytes()) % 2)
+        expected = [f"has {told} bytes behind its pixels, which were left out"] if told else []
+        assert read.open(path).warnings == expected
+
+    @pytest.mark.parametrize("kind", ["RGB", "YBR_FULL"])
+    @pytest.mark.parametrize("planar", [0, 1])
+    def test_three_equal_channels_are_grey(self, tmp_path, kind, planar):
+        grey = (RAMP % 256).astype(np.uint8)
+        channels = [grey, grey, grey] if kind == "RGB" else [grey, np.full_like(grey, 128), np.full_like(grey, 128)]
+        more = {"SamplesPerPixel": 3, "PhotometricInterpretation": kind, "PlanarConfiguration": planar}
+
+        def file():
+            return dicom_file(
+                tmp_path / "a.dcm", grey, PixelData=np.stack(channels, axis=0 if planar else -1).tobytes(), **more
+            )
+
+        same(file(), grey)
+        channels[1] = channels[1].copy()
+        channels[1][3, 5] ^= 64
+        refused(file(), f"is in colour ({kind}); expected a grey slice")
+
     @pytest.mark.parametrize("name", ["a.dcm", "a.DICOM", "IM0001", "1.2.840.113619.2.5"])
     def test_names(self, tmp_path, name):
         image = RAMP.astype(np.uint16)
         same(dicom_file(tmp_path / name, image), image)
         assert find_images(tmp_path / name) == [Path(name)]
+
+    @pytest.mark.parametrize("syntax", [EXPLICIT, IMPLICIT, DEFLATED, BIG_ENDIAN])
+    def test_without_a_preamble(self, tmp_path, syntax):
+        image = RAMP.astype(np.uint16)
+        whole = dicom_file(tmp_path / "a.dcm", image, syntax).read_bytes()
+        (tmp_path / "b.dcm").write_bytes(whole[132:])
+        same(tmp_path / "b.dcm", image)
+
+    @pytest.mark.parametrize("implicit", [True, False])
+    def test_elements_alone(self, tmp_path, implicit):
+        image = RAMP.astype(np.uint16)
+        data = pydicom.dcmread(dicom_file(tmp_path / "a.dcm", image, IMPLICIT if implicit else EXPLICIT))
+        del data.file_meta, data.preamble
+        data.save_as(tmp_path / "b", implicit_vr=implicit, little_endian=True)
+        assert (tmp_path / "b").read_bytes()[:2] == b"\x08\0"
+        same(tmp_path / "b", image)
+
+    @pytest.mark.parametrize("name", ["a.png", "a.tif", "a.jpg", "a.npy", "a.mat"])
+    def test_under_another_format_s_name(self, tmp_path, name):
+        same(dicom_file(tmp_path / name, RAMP.astype(np.uint16)), RAMP.astype(np.uint16))
 
     def test_spacing(self, tmp_path):
         image = RAMP.astype(np.uint16)
@@ -68,6 +128,48 @@ class TestPixels:
             ({"NominalScannedPixelSpacing": [0.1, 0.2]}, (0.1, 0.2)),
         ):
             assert read.open(dicom_file(tmp_path / "a.dcm", image, **changes)).spacing == expected
+
+    @pytest.mark.parametrize(
+        ("kind", "value"),
+        [
+            ("FD", [0.5, 0.25]),
+            ("FL", [0.5, 0.25]),
+            ("LO", ["0.5", "0.25"]),
+            ("SH", ["0.5 ", " 0.25"]),
+            ("UN", b"0.5\\0.25 "),
+            ("LO", "0,5\\0,25"),
+            ("LO", "0.5, 0.25"),
+            ("UT", "0.5\\0.25"),
+        ],
+    )
+    @pytest.mark.parametrize("syntax", [EXPLICIT, BIG_ENDIAN])
+    def test_spacing_in_an_odd_representation(self, tmp_path, kind, value, syntax):
+        data = pydicom.dcmread(dicom_file(tmp_path / "a.dcm", RAMP.astype(np.uint16), syntax))
+        data.add_new("PixelSpacing", kind, value)
+        data.save_as(tmp_path / "a.dcm")
+        with silent_readers():
+            picture = read.open(tmp_path / "a.dcm")
+        assert picture.spacing == (0.5, 0.25) and picture.warnings == []
+
+    def test_spacing_with_decimal_commas(self, tmp_path):
+        path = dicom_file(tmp_path / "a.dcm", RAMP.astype(np.uint16), PixelSpacing=[111, 2222])
+        assert path.read_bytes().count(b"111.0\\2222.0") == 1
+        path.write_bytes(path.read_bytes().replace(b"111.0\\2222.0", b"0,500\\0,2500"))
+        with silent_readers():
+            assert read.open(path).spacing == (0.5, 0.25)
+
+    @pytest.mark.parametrize(
+        ("kind", "value", "shown"),
+        [("DS", [0, 0.25], "0.0\\0.25"), ("DS", "0.5", "0.5"), ("LO", "half", "half"), ("UN", b"12", "12.0")],
+    )
+    def test_spacing_that_tells_nothing_is_named(self, tmp_path, kind, value, shown):
+        data = pydicom.dcmread(dicom_file(tmp_path / "a.dcm", RAMP.astype(np.uint16)))
+        data.add_new("PixelSpacing", kind, value)
+        data.save_as(tmp_path / "a.dcm")
+        with silent_readers():
+            picture = read.open(tmp_path / "a.dcm")
+        assert picture.spacing is None
+        assert picture.warnings == [f"has a PixelSpacing of {shown}, which is no two lengths, and was not used"]
 
     def test_height_of_a_pixel_over_its_width(self, tmp_path):
         image = RAMP.astype(np.uint16)
@@ -292,16 +394,20 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("changes", "reason"),
         [
-            ({"NumberOfFrames": 3, "PixelData": bytes(3 * 680)}, "holds 3 frames; expected one slice a file"),
-            ({"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}, "is in colour (RGB)"),
+            ({"NumberOfFrames": 3, "PixelData": bytes(2 * 680)}, "holds 1360 bytes of pixels; its header says 2040"),
+            ({"NumberOfFrames": 10**6}, "takes 680000000 bytes; expected at most 536870912"),
+            ({"SamplesPerPixel": 3, "PhotometricInterpretation": "HSV"}, "is in colour (HSV)"),
+            ({"SamplesPerPixel": 1, "PhotometricInterpretation": "RGB"}, "is in colour (RGB)"),
+            ({"ImageType": ["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"]}, "is a mosaic of slices"),
             ({"PhotometricInterpretation": "PALETTE COLOR"}, "is in colour (PALETTE COLOR)"),
             ({"BitsAllocated": 1}, "has 1 bits a pixel"),
             ({"BitsStored": 17, "HighBit": 16}, "has values of 17 bits up to bit 16"),
-            ({"BitsStored": 12, "HighBit": 15}, "has values of 12 bits up to bit 15"),
+            ({"BitsStored": 12, "HighBit": 10}, "has values of 12 bits up to bit 10"),
+            ({"BitsStored": 12, "HighBit": 16}, "has values of 12 bits up to bit 16"),
             ({"Rows": 15}, "is 15x17 pixels; expected sides of 16 to 8192"),
             ({"Columns": 60000}, "is 20x60000 pixels"),
             ({"Rows": 8192, "Columns": 8192}, "holds 680 bytes of pixels; its header says 134217728"),
-            ({"Rows": 16}, "holds 680 bytes of pixels; its header says 544"),
+            ({"Rows": 21}, "holds 680 bytes of pixels; its header says 714"),
             ({"PixelData": None}, "holds no pixels"),
             ({"Rows": None, "Columns": None, "PixelData": None}, "holds no picture"),
         ],
@@ -313,11 +419,13 @@ class TestRefused:
         (tmp_path / "a.dcm").write_text("hello")
         refused(tmp_path / "a.dcm", "is no DICOM file")
         path = dicom_file(tmp_path / "a.dcm", RAMP.astype(np.uint16))
-        monkeypatch.setattr(dicom, "MAX_BYTES", 1000)
-        refused(path, "expected at most 1000 for one slice")
+        monkeypatch.setattr(dicom, "MAX_BYTES", 900)
+        refused(path, "bytes; expected at most 900")
 
     def test_deflated_bombs_are_not_inflated(self, tmp_path, monkeypatch):
         path = dicom_file(tmp_path / "a.dcm", np.zeros((4000, 4000), np.uint16), DEFLATED)
         assert path.stat().st_size < 10**5
         monkeypatch.setattr(dicom, "MAX_INFLATED_BYTES", 10**7)
         refused(path, "unpacks to over 10000000 bytes")
+        with pytest.raises(Refused, match="unpacks to over"):
+            dicom.count_slices(path, Reading())

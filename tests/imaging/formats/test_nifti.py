@@ -55,6 +55,15 @@ class TestRead:
             assert image.dtype == values.dtype and image.flags.c_contiguous
             np.testing.assert_array_equal(image, values[:, :, i])
 
+    def test_packed_and_plain_are_told_by_content(self, tmp_path):
+        values = RAMP.astype(np.int16)
+        plain = nifti_file(tmp_path / "plain.nii", values).read_bytes()
+        (tmp_path / "packed.nii").write_bytes(gzip.compress(plain))
+        (tmp_path / "plain.nii.gz").write_bytes(plain)
+        for name in ("packed.nii", "plain.nii.gz"):
+            assert count_slices(tmp_path / name) == 16
+            np.testing.assert_array_equal(open_volume(tmp_path / name).read(3), values[3])
+
     @pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
     def test_both_versions_in_big_endian(self, tmp_path, kind):
         values = RAMP.astype(">i2")

@@ -171,3 +171,37 @@ class TestPacked:
             pytest.raises(ValueError, match=r"its header says 999999998"),
         ):
             read_packed(archive, 7, height=2, width=9)
+
+
+class TestNpz:
+    @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+    @pytest.mark.parametrize("image", [RAMP.astype(">i2"), np.asfortranarray(RAMP / 3), np.dstack([RAMP] * 3)])
+    def test_the_only_array(self, tmp_path, save, image):
+        save(tmp_path / "a.npz", image)
+        same(tmp_path / "a.npz", (image if image.ndim == 2 else RAMP).astype(image.dtype.newbyteorder("=")))
+
+    def test_what_is_no_one_array(self, tmp_path, monkeypatch):
+        path = tmp_path / "a.npz"
+        np.savez(path, a=RAMP, b=RAMP)
+        refused(path, "holds 2 arrays; expected one")
+        np.savez(path)
+        refused(path, "holds 0 arrays; expected one")
+        np.savez(path, np.zeros((20, 17, 5)))
+        refused(path, "has shape (20, 17, 5); expected (height, width)")
+        np.savez(path, np.array([{}]), allow_pickle=True)
+        refused(path, "holds object")
+        path.write_text("no archive")
+        refused(path, "cannot be decoded")
+
+    def test_bombs_and_lies(self, tmp_path):
+        path = tmp_path / "a.npz"
+        np.savez_compressed(path, np.zeros((8000, 9000)))
+        refused(path, "holds 576000128 bytes; expected at most 536870912")
+        np.savez(path, RAMP)
+        whole = path.read_bytes()
+        at = whole.index(RAMP.tobytes()) + 100
+        path.write_bytes(whole[:at] + b"x" + whole[at + 1 :])
+        refused(path, "Bad CRC-32")
+        for length in range(0, len(whole), 97):
+            path.write_bytes(whole[:length])
+            refused(path, "")

@@ -6,37 +6,55 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydicom import dcmread
-from pydicom.errors import InvalidDicomError
+from pydicom import Dataset, dcmread
 from pydicom.filereader import _read_file_meta_info, read_preamble
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_modality_lut
 from pydicom.pixels.utils import pixel_array
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from unet_jax.imaging.formats.medical import rescaled, upright
+from unet_jax.imaging.content import beginning, is_dicom
+from unet_jax.imaging.formats import dicom_geometry as geometry
+from unet_jax.imaging.formats.medical import rescaled
 from unet_jax.imaging.formats.untrusted import Clamped
-from unet_jax.imaging.scan import NO_TURN, Reading, Refused, Slices, Spacing, Turn, check_sides, one_line, spacing_of
+from unet_jax.imaging.scan import NO_TURN, Frames, Reading, Refused, Slices, check_sides, one_line
 
 MAX_BYTES = 2**29
-"""Largest file, in bytes; a slice of the largest sides takes half of it."""
+"""Largest file, in bytes, and so many of pixels; a slice of the largest sides takes half of it."""
 MAX_INFLATED_BYTES = 2**28 + 2**20
 """Largest size of a file that is deflated as a whole, unpacked: a slice of the largest sides, and what describes it."""
 
 _HEADER: list[Any] = [
     *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation"),
-    *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
+    *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "ImageType"),
 ]
-_WAYS = {"L": (1, 0, 0), "R": (-1, 0, 0), "P": (0, 1, 0), "A": (0, -1, 0), "H": (0, 0, 1), "F": (0, 0, -1)}
-"""Directions towards left, posterior and head of the letters of PatientOrientation."""
+_KINDS = {1: ("MONOCHROME1", "MONOCHROME2"), 3: ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT")}
+"""Photometric interpretations by channels; three are grey where they are equal."""
+_OF_A_FRAME = (
+    *("PhotometricInterpretation", "BitsStored", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit"),
+    *("ModalityLUTSequence", "RescaleSlope", "RescaleIntercept", "RescaleType"),
+    *("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio"),
+    *("ImageOrientationPatient", "PatientOrientation"),
+)
+"""Elements that decide what becomes of a frame."""
+_GROUPS = ("PixelMeasuresSequence", "PixelValueTransformationSequence", "PlaneOrientationSequence")
+"""Functional groups of enhanced objects that hold such."""
 _DEFLATED = "1.2.840.10008.1.2.1.99"
+_UNTOLD: dict[Any, Any] = {
+    (True, True): ImplicitVRLittleEndian,
+    (False, True): ExplicitVRLittleEndian,
+    (False, False): ExplicitVRBigEndian,
+}
+"""Transfer syntaxes by whether they are implicit and little endian."""
 
 
 def open_slices(path: Path, reading: Reading) -> Slices:
-    """Read a DICOM file of one grey slice in the units of its modality.
+    """Read a DICOM file of grey slices in the units of its modality; three equal channels are grey.
 
     The modality's lookup table, or its rescale slope and intercept, are applied. MONOCHROME1, where white is the
     lowest value, is inverted within the range of its bits. What is stored as PixelPaddingValue, or from there to
-    PixelPaddingRangeLimit, is masked.
+    PixelPaddingRangeLimit, is masked. Of several frames each is as the functional groups of enhanced objects say, its
+    own before those of all frames.
 
     Returns:
         Image: integers where slope and intercept are whole, else float32. Spacing: PixelSpacing, ImagerPixelSpacing or
@@ -44,52 +62,119 @@ def open_slices(path: Path, reading: Reading) -> Slices:
         ImageOrientationPatient, or PatientOrientation.
 
     Raises:
-        Refused: colour, several frames, or a compression that no installed package decodes.
+        Refused: colour, or a compression that no installed package decodes.
         Exception: nearly any, of a file that is damaged.
     """
+    if not is_dicom(beginning(path)):
+        raise Refused("is no DICOM file; expected DICM at its byte 128, or elements of group 0002 or 0008 at its start")
     with path.open("rb") as file:
-        try:
-            return _read(path, Clamped(file), reading)
-        except InvalidDicomError as e:
-            raise Refused("is no DICOM file; expected DICM at its byte 128") from e
+        dataset, stored, warnings = _read(path, Clamped(file))
+    frames = [_slice(_told(dataset, i), frame, reading) for i, frame in enumerate(stored)]
+    frames[0].warnings[:0] = warnings
+    return frames[0] if len(frames) == 1 else Frames(frames)
 
 
-def _read(path: Path, file: Any, reading: Reading) -> Slices:
+def count_slices(path: Path, reading: Reading) -> int:
+    """Count the frames, by the header alone."""
+    with path.open("rb") as f:
+        file: Any = Clamped(f)
+        _transfer_syntax(file)
+        header = dcmread(file, stop_before_pixels=True, force=True, specific_tags=["NumberOfFrames"])
+    return max(1, int(header.get("NumberOfFrames") or 1))
+
+
+def _slice(told: Any, stored: np.ndarray, reading: Reading) -> Slices:
+    spacing, warnings = geometry.spacing(told)
+    turn = geometry.turn(told) if reading.upright else NO_TURN
+    values, padding = _modality_values(told, stored), _padding(told, stored)
+    if padding.any():
+        values = np.ma.MaskedArray(values, padding)
+    aspect = None if spacing else geometry.ratio(told)
+    return Slices(values, spacing, aspect=aspect, turn=turn, warnings=warnings)
+
+
+def _told(dataset: Any, index: int) -> Any:
+    """Return what is told of a frame: by its functional groups, else by those of all frames, else by the object."""
+    of_all, of_each = (dataset.get(f"{which}FunctionalGroupsSequence") or [] for which in ("Shared", "PerFrame"))
+    if not (of_all or of_each):
+        return dataset
+    told = Dataset()
+    for name in _OF_A_FRAME:
+        if name in dataset:
+            # Only the object knows the sign of pixels, by which some representations go.
+            told.add(dataset[name])
+    for groups in (*of_all[:1], *of_each[index : index + 1]):
+        for name in _GROUPS:
+            for group in groups.get(name) or []:
+                told.update(group)
+    return told
+
+
+def _read(path: Path, file: Any) -> tuple[Any, np.ndarray, list[str]]:
+    """Return the object, its frames as stored, and warnings."""
     # First as little as tells whether the rest may be read.
     size = path.stat().st_size
     syntax = _transfer_syntax(file)
-    header = dcmread(file, stop_before_pixels=True, specific_tags=_HEADER)
-    rows, columns = _check_header(header)
-    if size > MAX_BYTES:
-        raise Refused(f"is {size} bytes long; expected at most {MAX_BYTES} for one slice")
+    header = dcmread(file, stop_before_pixels=True, force=True, specific_tags=_HEADER)
+    shape = _check_header(header)
+    expected = math.prod(shape) * header.BitsAllocated // 8
+    if max(size, expected) > MAX_BYTES:
+        raise Refused(f"takes {max(size, expected)} bytes; expected at most {MAX_BYTES}")
     compressed = getattr(syntax, "is_encapsulated", False)
     if compressed:
         _check_decoder(syntax)
 
     file.seek(0)
-    dataset = dcmread(file)
+    dataset = dcmread(file, force=True)
+    if "TransferSyntaxUID" not in dataset.file_meta:
+        # Written alone, an object does not tell how; pydicom found out.
+        dataset.file_meta.TransferSyntaxUID = _UNTOLD[dataset.original_encoding]
     if "PixelData" not in dataset:
         raise Refused("holds no pixels")
-    expected = rows * columns * header.BitsAllocated // 8
-    # A value of odd length is padded.
-    if not compressed and len(dataset.PixelData) not in (expected, expected + expected % 2):
-        raise Refused(f"holds {len(dataset.PixelData)} bytes of pixels; its header says {expected}")
+    warnings = [] if compressed else _drop_rest(dataset, expected)
     try:
-        stored = pixel_array(dataset, raw=True)
+        return dataset, _pixels(dataset, shape), warnings
+    except Refused:
+        raise
     except Exception as e:
         if compressed:
             raise Refused(f"cannot be decoded as {syntax.name} ({one_line(e)})") from e
         raise
-    spacing, turn = _spacing(dataset), _turn(dataset) if reading.upright else NO_TURN
-    values, padding = _modality_values(dataset, stored), _padding(dataset, stored)
-    if padding.any():
-        values = np.ma.MaskedArray(values, padding)
-    return Slices(values, spacing, aspect=None if spacing else _ratio(dataset), turn=turn)
+
+
+def _drop_rest(dataset: Any, expected: int) -> list[str]:
+    """Drop what lies behind the pixels, as PS3.5 8.1.1 wants, and warn unless it is a byte or zeros."""
+    pixels = dataset.PixelData
+    if len(pixels) < expected:
+        raise Refused(f"holds {len(pixels)} bytes of pixels; its header says {expected}")
+    rest = pixels[expected:]
+    if len(rest) > 1:
+        dataset.PixelData = pixels[:expected] + rest[: expected % 2]
+    return [f"has {len(rest)} bytes behind its pixels, which were left out"] if len(rest) > 1 and any(rest) else []
+
+
+def _pixels(dataset: Any, shape: tuple[int, int, int, int]) -> np.ndarray:
+    """Return the pixels as stored, frame by frame; of three equal channels the first."""
+    bits, most = int(dataset.BitsStored), int(dataset.BitsAllocated)
+    high = int(dataset.get("HighBit", bits - 1))
+    apart = high != bits - 1
+    if apart:
+        # pydicom takes the lowest bits.
+        dataset.BitsStored, dataset.HighBit = most, most - 1
+    # In colours of JPEG three equal channels are no three equal channels.
+    stored = pixel_array(dataset, raw=shape[3] == 1, allow_excess_frames=False)
+    if apart:
+        dataset.BitsStored = bits
+        stored = stored << (most - 1 - high) >> (most - bits)
+    stored = stored.astype(stored.dtype.newbyteorder("="), copy=False).reshape(shape)
+    if not (stored[..., 1:] == stored[..., :1]).all():
+        raise Refused(f"is in colour ({dataset.PhotometricInterpretation}); expected a grey slice")
+    return stored[..., 0]
 
 
 def _transfer_syntax(file: Any) -> Any:
     """Read how the dataset is written from the part before it; the file is at its beginning before and after."""
-    read_preamble(file, False)
+    read_preamble(file, True)
     # Of the two that do this the public one opens the file by itself.
     syntax = _read_file_meta_info(file).get("TransferSyntaxUID")
     # pydicom unpacks what is deflated as a whole, up to 1,032 times as much, before it looks at the header.
@@ -100,27 +185,25 @@ def _transfer_syntax(file: Any) -> Any:
     return syntax
 
 
-def _check_header(header: Any) -> tuple[int, int]:
-    """Return rows and columns of one grey slice, or refuse what is none."""
+def _check_header(header: Any) -> tuple[int, int, int, int]:
+    """Return frames, rows, columns and channels of what may be grey slices, or refuse what is none."""
     if header.get("Rows") is None or header.get("Columns") is None:
         raise Refused("holds no picture")
     rows, columns = int(header.Rows), int(header.Columns)
     check_sides((rows, columns))
-    frames = int(header.get("NumberOfFrames") or 1)
-    if frames > 1:
-        raise Refused(
-            f"holds {frames} frames; expected one slice a file. Split it, or convert it to NIfTI (dcm2niix does)"
-        )
-    kind = str(header.get("PhotometricInterpretation", "MONOCHROME2"))
-    if int(header.get("SamplesPerPixel", 1)) != 1 or kind not in ("MONOCHROME1", "MONOCHROME2"):
+    # Enhanced objects, whose slices lie apart, may say so still.
+    if "MOSAIC" in (header.get("ImageType") or ()) and "NumberOfFrames" not in header:
+        raise Refused("is a mosaic of slices; expected one slice. Convert it to NIfTI (dcm2niix does)")
+    kind, channels = str(header.get("PhotometricInterpretation", "MONOCHROME2")), int(header.get("SamplesPerPixel", 1))
+    if kind not in _KINDS.get(channels, ()):
         raise Refused(f"is in colour ({kind}); expected a grey slice, MONOCHROME1 or MONOCHROME2")
     if header.BitsAllocated not in (8, 16, 32):
         raise Refused(f"has {header.BitsAllocated} bits a pixel; expected 8, 16 or 32")
-    # pydicom leaves out what old files keep in the bits above.
     bits = int(header.BitsStored)
-    if not 1 <= bits <= header.BitsAllocated or int(header.get("HighBit", bits - 1)) != bits - 1:
-        raise Refused(f"has values of {bits} bits up to bit {header.HighBit}; expected the lowest ones")
-    return rows, columns
+    high = int(header.get("HighBit", bits - 1))
+    if not 1 <= bits <= high + 1 <= header.BitsAllocated:
+        raise Refused(f"has values of {bits} bits up to bit {high}; expected them within {header.BitsAllocated}")
+    return max(1, int(header.get("NumberOfFrames") or 1)), rows, columns, channels
 
 
 def _check_decoder(syntax: Any) -> None:
@@ -169,44 +252,3 @@ def _padding_value(dataset: Any, name: str, signed: bool) -> int | None:
     if signed and 2**15 <= value < 2**16:
         return value - 2**16
     return value + 2**16 if not signed and -(2**15) <= value < 0 else value
-
-
-def _spacing(dataset: Any) -> Spacing | None:
-    for name in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
-        if spacing := _pair(dataset, name):
-            return spacing
-    return None
-
-
-def _ratio(dataset: Any) -> float | None:
-    sides = _pair(dataset, "PixelAspectRatio")
-    return sides and sides[0] / sides[1]
-
-
-def _pair(dataset: Any, name: str) -> Spacing | None:
-    values = _numbers(dataset, name, 2)
-    return spacing_of(*values) if values else None
-
-
-def _numbers(dataset: Any, name: str, count: int) -> list[float] | None:
-    try:
-        values = [float(value) for value in dataset.get(name)]
-    except (TypeError, ValueError):
-        return None
-    return values if len(values) == count else None
-
-
-def _turn(dataset: Any) -> Turn:
-    """Find how to look at the slice upright; no turn where the file does not tell."""
-    cosines = _numbers(dataset, "ImageOrientationPatient", 6)
-    if cosines and all(abs(cosine) < 2 for cosine in cosines):  # which is false of NaN
-        across, down = cosines[:3], cosines[3:]
-    else:
-        # Letters for left, posterior and head, and their opposites; more of them say how a slice is tilted.
-        try:
-            across, down = (_WAYS[str(way)[0].upper()] for way in dataset.get("PatientOrientation"))
-        except (TypeError, ValueError, LookupError):
-            return NO_TURN
-    directions = np.array([down, across, np.cross(down, across)], np.float64).T
-    # DICOM counts towards left and posterior.
-    return upright(directions * [[-1], [-1], [1]]) or NO_TURN

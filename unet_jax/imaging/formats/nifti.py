@@ -9,6 +9,7 @@ import nibabel
 import numpy as np
 from jaxtyping import Shaped
 
+from unet_jax.imaging.content import beginning, is_gzip
 from unet_jax.imaging.formats.medical import rescaled, upright
 from unet_jax.imaging.formats.untrusted import Clamped
 from unet_jax.imaging.scan import (
@@ -148,7 +149,7 @@ def open_slices(path: Path, reading: Reading) -> Volume:
         image, sides, axis = _read_header(path, f, reading.axis)
         stored = image.dataobj.get_unscaled().reshape(sides, order="F")
         # What is packed has its checksum at the very end.
-        if _is_packed(path) and len(f.read(MAX_REST_BYTES)) == MAX_REST_BYTES:
+        if isinstance(f, gzip.GzipFile) and len(f.read(MAX_REST_BYTES)) == MAX_REST_BYTES:
             raise Refused(f"goes on for {MAX_REST_BYTES} bytes and more after its voxels")
     return Volume(image, stored, axis, reading)
 
@@ -160,12 +161,9 @@ def count_slices(path: Path, reading: Reading) -> int:
         return sides[axis]
 
 
-def _is_packed(path: Path) -> bool:
-    return path.suffix.lower() == ".gz"
-
-
 def _opened(path: Path) -> Any:
-    return gzip.open(path) if _is_packed(path) else path.open("rb")
+    # By content: many a file is packed without the suffix, or has it and is not.
+    return gzip.open(path) if is_gzip(beginning(path)) else path.open("rb")
 
 
 def _read_header(path: Path, f: Any, axis: int | None) -> tuple[Any, tuple[int, int, int], int]:
@@ -186,7 +184,7 @@ def _read_header(path: Path, f: Any, axis: int | None) -> tuple[Any, tuple[int, 
     size = math.prod(sides) * dtype.itemsize
     if size > MAX_BYTES:
         raise Refused(f"takes {size} bytes; expected at most {MAX_BYTES}")
-    held = path.stat().st_size * (MAX_DEFLATE_RATIO if _is_packed(path) else 1)
+    held = path.stat().st_size * (MAX_DEFLATE_RATIO if isinstance(f, gzip.GzipFile) else 1)
     if held < size:
         raise Refused(f"is too short for the {size} bytes of voxels that its header says")
     return image, sides, axis

@@ -1,4 +1,4 @@
-"""`.npy` files, which must hold exactly the numbers that their headers say."""
+"""`.npy` files, also in archives, which must hold exactly the numbers that their headers say."""
 
 import io
 import math
@@ -14,6 +14,8 @@ from unet_jax.imaging.formats.untrusted import Clamped
 from unet_jax.imaging.scan import Reading, Refused, Slices, check_sides, one_line
 
 MAX_HEADER_BYTES = 2**16 + 10
+MAX_MEMBER_BYTES = 2**29
+"""Largest array in an archive, in bytes; a file of a thousandth may hold one."""
 
 _Header = tuple[np.dtype, tuple[int, ...], Literal["C", "F"]]
 """Type, shape, and order of the axes in memory."""
@@ -22,19 +24,47 @@ _Header = tuple[np.dtype, tuple[int, ...], Literal["C", "F"]]
 def open_slices(path: Path, reading: Reading) -> Slices:
     """Read a slice: (h, w), (h, w, 1), (h, w, 3) or (h, w, 4), integers or real numbers of up to 64 bits.
 
-    A fourth channel is opacity, as `opaque_value` tells, or does not matter.
+    A fourth channel is opacity, as `opaque_value` tells, or does not matter. An `.npz` holds such an array alone.
     """
+    if path.suffix.lower() == ".npz":
+        return Slices(_grey(_read_only_member(path)))
     with path.open("rb") as f:
         dtype, shape, order = _read_header(f, path.stat().st_size)
-        if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 3, 4)):
-            raise Refused(f"has shape {shape}; expected (height, width), or that with 1, 3 or 4 channels")
-        check_sides(shape)
+        _check_shape(shape)
         # Not mapped into memory: a mapped file that somebody cuts short ends the process.
         array = np.fromfile(f, dtype).reshape(shape, order=order)
-    if array.ndim == 3:
-        opaque = opaque_value(array[..., 3]) if shape[2] == 4 else None
-        array = array[..., 0] if shape[2] == 1 else to_grey(len(array), lambda rows: array[rows], opaque)
-    return Slices(array)
+    return Slices(_grey(array))
+
+
+def _check_shape(shape: tuple[int, ...]) -> None:
+    if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 3, 4)):
+        raise Refused(f"has shape {shape}; expected (height, width), or that with 1, 3 or 4 channels")
+    check_sides(shape)
+
+
+def _grey(array: Shaped[np.ndarray, "h w *channels"]) -> Shaped[np.ndarray, "h w"]:
+    if array.ndim == 2:
+        return array
+    if array.shape[2] == 1:
+        return array[..., 0]
+    opaque = opaque_value(array[..., 3]) if array.shape[2] == 4 else None
+    return to_grey(len(array), lambda rows: array[rows], opaque)
+
+
+def _read_only_member(path: Path) -> Shaped[np.ndarray, "h w *channels"]:
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        if len(members) != 1:
+            raise Refused(f"holds {len(members)} arrays; expected one. Save the slice alone")
+        size = members[0].file_size
+        if size > MAX_MEMBER_BYTES:
+            raise Refused(f"holds {size} bytes; expected at most {MAX_MEMBER_BYTES} for one slice")
+        with archive.open(members[0]) as f:
+            dtype, shape, order = _read_header(f, size)
+            _check_shape(shape)
+            # Its checksum is compared at the end.
+            content = f.read(size)
+    return np.frombuffer(content, dtype).reshape(shape, order=order)
 
 
 def open_npy(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> Shaped[np.ndarray, "..."]:

@@ -1,4 +1,4 @@
-"""Slices from PNG, JPEG, TIFF and BMP files."""
+"""Slices from PNG, JPEG, TIFF, BMP, WebP, GIF, PGM and JPEG 2000 files."""
 
 import os
 import re
@@ -8,14 +8,16 @@ from typing import Any
 
 import numpy as np
 
-# Importing the TIFF reader registers it; else Pillow would load all of its forty readers to find it.
-from PIL import Image, ImageFile, TiffImagePlugin
+# Importing these readers registers them; else Pillow would load all of its forty to find them.
+from PIL import Image, ImageFile, Jpeg2KImagePlugin, TiffImagePlugin, WebPImagePlugin
 from PIL.ExifTags import Base as Tag
 
 from unet_jax.imaging.formats.grey import to_grey
+from unet_jax.imaging.formats.tiff64 import read_64_bits
 from unet_jax.imaging.scan import MAX_SIDE, MIN_SIDE, NO_TURN, Reading, Refused, Slices, Turn, check_sides, spacing_of
 
-FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
+_REGISTERED = (TiffImagePlugin.TiffImageFile, Jpeg2KImagePlugin.Jpeg2KImageFile, WebPImagePlugin.WebPImageFile)
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", *(str(reader.format) for reader in _REGISTERED))
 MAX_JPEG_SCANS = 50
 """Largest number of scans of a JPEG; a progressive one has a dozen, and each goes over the whole picture."""
 
@@ -34,6 +36,8 @@ _TURNS = {
 """Ways from a picture as stored to the one that viewers show, by the orientation that EXIF or TIFF gives."""
 
 _GREY = ("1", "L", "I", "F")
+_REDUCED = 1
+"""Bit of NewSubfileType of a page that shows another one in fewer pixels."""
 _COLOUR_16 = re.compile(r"(RGB|RGBA|RGBa|RGBX|LA);16[LBN]")
 
 
@@ -51,6 +55,9 @@ def open_slices(path: Path, reading: Reading) -> Slices:
     except Image.DecompressionBombError as e:
         raise Refused(f"has too many pixels; expected sides of {MIN_SIDE} to {MAX_SIDE}") from e
     except Image.UnidentifiedImageError as e:
+        if (read := read_64_bits(path)) is not None:
+            array, tags = read
+            return _upright(array, _first(tags, Tag.Orientation, 1), _aspect(None, tags), reading, [])
         raise Refused("is no PNG, JPEG, TIFF or BMP picture, or one of an unknown kind") from e
 
 
@@ -93,10 +100,9 @@ def check_jpeg(path: Path) -> None:
 
 def _read(path: Path, image: ImageFile.ImageFile, reading: Reading) -> Slices:
     check_sides(image.size[::-1])
-    # Counting them would go through them all.
-    if getattr(image, "is_animated", False):
-        raise Refused("holds several pages; expected one slice a file")
-    if not image.tile:
+    warnings = _choose_page(image)
+    # Of WebP they are known when they are read.
+    if not image.tile and image.format != "WEBP":
         raise Refused("holds no pixels")
     # Loading removes the orientation from the tags, so they are read first.
     tags: Any = dict(image.tag_v2) if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
@@ -105,13 +111,45 @@ def _read(path: Path, image: ImageFile.ImageFile, reading: Reading) -> Slices:
     array = _grey_pixels(image, tags) if grey else _colour_pixels(path, image, tags)
     # Of a PNG, which may have it behind the pixels, only then.
     orientation = _orientation(image, tags)
-    turn = _TURNS.get(orientation, NO_TURN)
     # For TIFF alone, Pillow turns the picture as its orientation says.
-    array = turn.undo(array) if tags else array
+    array = _TURNS.get(orientation, NO_TURN).undo(array) if tags else array
+    return _upright(array, orientation, aspect, reading, warnings)
+
+
+def _upright(
+    array: np.ndarray, orientation: int, aspect: float | None, reading: Reading, warnings: list[str]
+) -> Slices:
+    turn = _TURNS.get(orientation, NO_TURN)
     if not reading.upright or turn is NO_TURN:
-        return Slices(array, aspect=aspect)
-    warning = f"has orientation {orientation}: predicted as viewers show it; the mask fits the pixels as stored"
-    return Slices(array, aspect=aspect, turn=turn, warnings=[warning])
+        return Slices(array, aspect=aspect, warnings=warnings)
+    turned = f"has orientation {orientation}: predicted as viewers show it; the mask fits the pixels as stored"
+    return Slices(array, aspect=aspect, turn=turn, warnings=[*warnings, turned])
+
+
+def _choose_page(image: ImageFile.ImageFile) -> list[str]:
+    """Go to the one slice of a picture, the first page, or refuse it; and warn about others that are left out."""
+    # Counting them would go through them all.
+    if not getattr(image, "is_animated", False):
+        return []
+    if image.format in ("GIF", "WEBP"):
+        return ["has several frames, of which the first was predicted"]
+    size = image.size
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        image.seek(1)
+        flagged = bool(_first(image.tag_v2, Tag.NewSubfileType, 0) & _REDUCED)
+        small = all(2 * side <= whole for side, whole in zip(image.size, size, strict=True))
+        if (flagged or small) and not _has_page(image, 2):
+            image.seek(0)
+            return [] if flagged else ["has a second page of half its sides or less, taken for a thumbnail"]
+    raise Refused("holds several pages; expected one slice a file")
+
+
+def _has_page(image: ImageFile.ImageFile, page: int) -> bool:
+    try:
+        image.seek(page)
+    except EOFError:
+        return False
+    return True
 
 
 def _orientation(image: Image.Image, tags: Any) -> int:
@@ -124,7 +162,7 @@ def _orientation(image: Image.Image, tags: Any) -> int:
         return 1
 
 
-def _aspect(image: Image.Image, tags: Any) -> float | None:
+def _aspect(image: Any, tags: Any) -> float | None:
     """Return the height of a pixel over its width, by the pixels to an inch or centimetre along x and y."""
     # Those to no unit are left out, of all but TIFF: programs differ in which of the two is along x.
     x, y = (tags.get(Tag.XResolution), tags.get(Tag.YResolution)) if tags else image.info.get("dpi", (None, None))
@@ -225,7 +263,7 @@ def _colour_16(path: Path, image: ImageFile.ImageFile, raw_mode: str) -> np.ndar
 
 
 def _raw_mode(image: Any) -> str:
-    args = image.tile[0].args
+    args = image.tile[0].args if image.tile else ""
     return str(args[0] if isinstance(args, tuple) else args)
 
 
