@@ -3,6 +3,8 @@
 import ast
 from pathlib import Path
 
+from unet_jax.shared.streams import drop_unread
+
 
 def main() -> None:
     """Print a line for each command: its name, and the first line of what its file says of it."""
@@ -16,4 +18,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    drop_unread()
     main()

@@ -79,7 +79,7 @@ def train(
             config = choose_precision(workdir, config)
             check_config(workdir, config)
             if first:
-                held.enter_context(lock(workdir))
+                held.enter_context(lock(workdir, say))
             arrays = open_data(workdir, config, say)
             check_size(arrays.size, arrays.size, config.model)
             if not workdir.config.exists():
