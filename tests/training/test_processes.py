@@ -222,12 +222,8 @@ def test_a_task_that_is_alone_on_its_node_takes_all_its_devices():
         job = {"SLURM_JOB_ID": str(free_port() % 4096), "SLURM_NTASKS": "2", "SLURM_LOCALID": "0"}
         step = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NODELIST": "localhost", "SLURM_STEP_TASKS_PER_NODE": tasks}
         command = [sys.executable, "-c", code]
-        started = [
-            subprocess.Popen(
-                command, stdout=subprocess.PIPE, text=True, env=os.environ | job | step | {"SLURM_PROCID": n}
-            )
-            for n in "01"
-        ]
+        both = [os.environ | job | step | {"SLURM_PROCID": number} for number in "01"]
+        started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=own) for own in both]
         assert [process.communicate(timeout=120)[0] for process in started] == [f"2 {devices}\n"] * 2
 
 

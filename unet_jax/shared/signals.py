@@ -8,7 +8,7 @@ from typing import Any
 
 
 def stopping() -> list[signal.Signals]:
-    """List the signals by which a person or a system stops a process; that of a closed terminal unless `nohup` is on."""
+    """List the signals by which a person or a system stops a process; that of a closed terminal unless under nohup."""
     hang_up = getattr(signal, "SIGHUP", None)
     of_terminal = [] if hang_up is None or signal.getsignal(hang_up) == signal.SIG_IGN else [hang_up]
     return [signal.SIGINT, signal.SIGTERM, *of_terminal]

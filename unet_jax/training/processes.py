@@ -61,8 +61,8 @@ def _note_tasks_left_out() -> None:
     """Say so where a job of SLURM has more tasks than this process, which trains alone."""
     if _number("SLURM_NTASKS") > 1:
         print(
-            f"note: this job of SLURM has {os.environ['SLURM_NTASKS']} tasks, and this process trains alone, since srun "
-            "did not start it as one of several. Begin the command with srun to train with all.",
+            f"note: this job of SLURM has {os.environ['SLURM_NTASKS']} tasks, and this process trains alone, since "
+            "srun did not start it as one of several. Begin the command with srun to train with all.",
             file=sys.stderr,
             flush=True,
         )
