@@ -17,7 +17,7 @@ IMAGES = [f"{n}.png" for n in range(6)]
 
 
 class Moments:
-    """Counts moments at which something changes on the disk or goes to the network, in all threads, and sends a signal at one."""
+    """Moments at which something changes on the disk or goes to the network, in all threads; at one comes a signal."""
 
     def __init__(self, monkeypatch, fake):
         self.passed, self.last, self.number = 0, 0, signal.SIGTERM
