@@ -5,6 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from unet_jax.shared.streams import drop_unread
+
 
 def main(argv: Sequence[str]) -> int:
     """Print a line for each command: its name, and the first line of what its file says of it.
@@ -30,4 +32,5 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    drop_unread()
     sys.exit(main(sys.argv[1:]))

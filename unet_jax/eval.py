@@ -82,8 +82,10 @@ def _score_model(options: Options, model: str) -> int:
     from unet_jax.runs.model_folder import model_path, read_info, read_training_slices
     from unet_jax.runs.networks import load
     from unet_jax.runs.predicted import predict_rows
+    from unet_jax.shared.files import check_writable
 
     compile_cache.enable()
+    check_writable(options.output, "--output")
     predictor = load(
         model=model,
         checkpoint=options.checkpoint,
@@ -124,6 +126,7 @@ def _score_runs(options: Options, workdirs: tuple[Path, ...]) -> int:
     from unet_jax.runs.predicted import predict_rows
     from unet_jax.runs.records import read_records
     from unet_jax.scoring.components import Postprocess
+    from unet_jax.shared.files import check_writable, is_writable
 
     compile_cache.enable()
     split = options.split or "test"
@@ -134,20 +137,22 @@ def _score_runs(options: Options, workdirs: tuple[Path, ...]) -> int:
     first, single = runs[0], len(runs) == 1
     if options.output is None and not single:
         raise UserError(f"--output is needed for {len(runs)} runs averaged; give a folder.")
+    out = options.output or first.workdir.path / "eval" / split
+    check_writable(out, "--output")
     arrays = open_arrays(options.data or first.workdir.data(first.config))
     _check_size(arrays, predictor)
     rows = _rows(runs, arrays, split)
     chosen = None
     if single and arrays.digest == first.split.data_digest:
-        # A look at another checkpoint must not take the threshold from the one that predict uses.
+        # A look at another checkpoint must not take the threshold from the one that predict uses, and somebody else's
+        # run is left as it is.
         store = options.checkpoint == "best" or not first.workdir.threshold.exists()
-        chosen = ensure_choices(first, arrays, store=store)
+        chosen = ensure_choices(first, arrays, store=store and is_writable(first.workdir.path))
         if options.threshold is None:
             predictor = replace(predictor, threshold=chosen.threshold.threshold, threshold_note=None)
     if options.postprocess:
         found = chosen.postprocess if chosen else least_postprocess(runs)
         predictor = replace(predictor, postprocess=Postprocess(found.min_pixels, found.fill_holes))
-    out = options.output or first.workdir.path / "eval" / split
     part = Part(predictor, predict_rows(predictor, arrays, rows, "predicting"))
     summary = write_evaluation(
         score([part], spacing=options.spacing, tolerance=options.tolerance),

@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # An earlier prediction that goes on keeps its library.
     before = library_before(output) if options.skip_existing else None
     onednn = len(images) >= MANY if before is None else before == "oneDNN"
-    images = output.share(images)
+    every, images = images, output.share(images)
     compile_cache.enable()
     predictor = load(
         *(options.workdir or ()),
@@ -104,21 +104,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     root = folder_of(options.input)
     made = {"input": str(root.resolve())} | predictor.describe() | vars(reading)
-    table = Table(output, made, keep=options.skip_existing)
+    table = Table(output, made, every, keep=options.skip_existing)
     if table.note:
         print(f"note: {table.note}", file=sys.stderr)
+    interrupted = False
     with read.silent_readers(), table:
         slices = sum(read.count_slices(root / image, reading) for image in images if not table.kept(image))
         try:
             with progress(slices, "predict") as advance:
                 predict_images(predictor, root, images, output, table, advance, reading, options.batch_size)
         except KeyboardInterrupt:
-            if not table.done:
+            if not table.images:
                 raise
-            volumes = any(read.format_of(image).volume for image in images)
-            done = f"{table.done} slices of" if volumes else f"the {table.done} of"
-            print(f"interrupted: {table.path} lists {done} {len(images)} images done", file=sys.stderr)
-            return cli.EXIT_FAILURE
+            interrupted = True
+    if table.older:
+        further = f" and {len(table.older) - 3} more" if len(table.older) > 3 else ""
+        print(
+            f"note: {options.output} also holds masks of an earlier prediction that were not made now: "
+            f"{', '.join(table.older[:3])}{further}",
+            file=sys.stderr,
+        )
+    if interrupted:
+        print(f"interrupted: {table.path} lists the {table.images} of {len(images)} images done", file=sys.stderr)
+        return cli.EXIT_FAILURE
     return _report(table, len(images), predictor, options, others)
 
 
@@ -152,7 +160,7 @@ def _report(table: Any, images: int, predictor: Any, options: Options, left_out:
         if len(table.warned) > 1:
             print(f"warning: likewise {len(table.warned) - 1} more; {table.path} lists them", file=sys.stderr)
     if table.failed:
-        print(f"error: {len(table.failed)} of {images} images could not be read:", file=sys.stderr)
+        print(f"error: {len(table.failed)} of {images} images failed:", file=sys.stderr)
         for line in table.failed:
             print(f"  {line}", file=sys.stderr)
         return cli.EXIT_USAGE

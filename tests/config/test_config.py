@@ -243,6 +243,7 @@ def test_options_make_the_configuration_again(monkeypatch):
         (("a:1", 0, 0), "num-processes is 0; it must be at least 1"),
         (("a:1", 2, 2), "process-id is 2; it must be 0 to 1"),
         (("a:1", 2, -1), "process-id is -1; it must be 0 to 1"),
+        ((None, None, None, 0), "timeout is 0; it must be at least 1"),
     ],
 )
 def test_processes_that_do_not_fit_are_named(given, message):
@@ -250,7 +251,7 @@ def test_processes_that_do_not_fit_are_named(given, message):
         DistributedConfig(*given).check()
 
 
-@pytest.mark.parametrize("given", [(None, None, None), ("a:1", 1, 0), ("[::1]:99", 2, 1)])
+@pytest.mark.parametrize("given", [(None, None, None, 5), ("a:1", 1, 0), ("[::1]:99", 2, 1)])
 def test_processes_that_fit(given):
     assert DistributedConfig(*given).check() == DistributedConfig(*given)
 

@@ -62,13 +62,13 @@ def test_killed_and_resumed_equals_a_run_that_was_not(tiny_data: Path, tmp_path:
 def test_a_second_training_of_a_workdir_is_refused_at_once(tiny_data, tmp_path):
     workdir = Workdir(tmp_path / "run")
     workdir.path.mkdir()
-    with lock(workdir), pytest.raises(UserError, match=r"run is being trained by another process\. Wait for it"):
+    with lock(workdir, print), pytest.raises(UserError, match=r"run is being trained by another process\. Wait for it"):
         train.main(options(workdir.path, tiny_data))
     # It left nothing behind that would bind the next one.
     assert {p.name for p in workdir.path.iterdir()} <= {"train.lock"}
     fold = Workdir(tmp_path / "cv" / "fold-1")
     fold.path.mkdir(parents=True)
-    with lock(fold), pytest.raises(UserError, match=r"fold-1 is being trained by another process"):
+    with lock(fold, print), pytest.raises(UserError, match=r"fold-1 is being trained by another process"):
         crossval.main([*options(tmp_path / "cv", tiny_data), "--folds", "3"])
 
 
@@ -78,11 +78,11 @@ def test_a_killed_training_leaves_the_workdir_free(tmp_path):
     code = (
         "import os, signal, sys; from pathlib import Path; from unet_jax.runs.opening import lock\n"
         "from unet_jax.runs.workdir import Workdir\n"
-        "with lock(Workdir(Path(sys.argv[1]))): os.kill(os.getpid(), signal.SIGKILL)"
+        "with lock(Workdir(Path(sys.argv[1])), print): os.kill(os.getpid(), signal.SIGKILL)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], timeout=120)
     assert done.returncode == -signal.SIGKILL and (tmp_path / "train.lock").exists()
-    with lock(workdir):
+    with lock(workdir, print):
         pass
 
 

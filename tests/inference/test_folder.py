@@ -68,7 +68,7 @@ class TestFolder:
         assert [row["tumor_pixels"] for row in rows] == ["" if i in bad else str(17 * i) for i in range(10)]
         assert job.files() == [f"{i}.png" for i in range(10) if i not in bad] + ["predictions.csv"]
         errors = capsys.readouterr().err
-        assert f"{len(bad)} of 10 images could not be read" in errors
+        assert f"{len(bad)} of 10 images failed:" in errors
         assert all((f"{i}.png: is no PNG" in errors) == (i in bad) for i in range(10))
 
     def test_one_file(self, tmp_path, job):
@@ -268,5 +268,5 @@ class TestBroken:
             job.put(f"{i}.png", job.bright(i))
         with pytest.raises(OSError, match="No space"):
             job.run("--batch-size", "1")
-        assert [row["input"] for row in job.table()] == ["0.png", "1.png", "2.png"]
+        assert [row["input"] for row in job.table()] == ["0.png", "1.png", "2.png", "4.png", "5.png"]
         assert not list((tmp_path / "out").glob(".*"))

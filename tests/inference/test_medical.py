@@ -263,7 +263,7 @@ class TestVolume:
         assert job.run() == cli.EXIT_USAGE
         shown = capsys.readouterr()
         assert shown.out.startswith("1 of 3 images predicted, 3 slices, 2 slices with tumour; ")
-        assert "error: 2 of 3 images could not be read:\n" in shown.err
+        assert "error: 2 of 3 images failed:\n" in shown.err
 
     def test_a_volume_of_one_slice_is_an_image(self, job, capsys):
         job.put("a.nii", stack(job, 1))

@@ -1,5 +1,6 @@
-"""Two processes over loopback that train one network: with each other, stopped, and left alone."""
+"""Processes over loopback that train one network: with each other, stopped, left alone, and as tasks of SLURM."""
 
+import os
 import signal
 import socket
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 
 from tests.helpers.runs import assert_same_run, final_variables, options, wait_for
 from unet_jax import train
-from unet_jax.config import DistributedConfig, RunError, read_config
+from unet_jax.config import read_config
 from unet_jax.runs.records import read_records
 from unet_jax.runs.workdir import Workdir
 from unet_jax.training import processes
@@ -115,34 +116,115 @@ def test_the_first_of_two_processors_decides_about_the_precision(tiny_data, tmp_
         assert read_config(workdir.config).model.precision == "bfloat16"
 
 
-def test_processes_that_do_not_come_are_named(monkeypatch):
-    def initialize(*args, **kwargs):
-        raise RuntimeError("DEADLINE_EXCEEDED: Barrier timed out.\nmore")
+def trained(argv, **slurm):
+    """What `train` says in a process of its own that has these variables of SLURM and no other ones, and its code."""
+    left = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
+    command = [sys.executable, *MODULE, *argv]
+    done = subprocess.run(command, capture_output=True, text=True, env=left | slurm, timeout=240)
+    return done.returncode, done.stdout, done.stderr
 
-    monkeypatch.setattr("jax.distributed.initialize", initialize)
-    with pytest.raises(RunError, match=r"did not find each other within 120 s \(DEADLINE_EXCEEDED: Barrier timed out"):
-        processes.connect(DistributedConfig("127.0.0.1:1", 2, 1))
+
+def who(port, count, number, timeout=5):
+    words = {"coordinator": f"localhost:{port}", "num-processes": count, "process-id": number, "timeout": timeout}
+    return [str(word) for name, value in words.items() for word in (f"--distributed.{name}", value)]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_process_whose_peer_does_not_come_says_what_it_waits_for_and_ends(tiny_data, tmp_path, number):
+    port = free_port()
+    code, said, errors = trained([*options(tmp_path / "run", tiny_data, epochs=1), *who(port, 2, number)])
+    assert (code, said) == (1, "")
+    assert errors.splitlines() == [
+        f"process {number} of 2 waits at localhost:{port} for the others, 5 s at most",
+        "error: the processes did not find each other within 5 s. Start all of them with the same "
+        "--distributed.coordinator and --distributed.num-processes, each with its own --distributed.process-id.",
+    ]
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_of_three_two_come_and_the_one_that_waits_longer_ends_as_cleanly(tiny_data, tmp_path):
+    """The first one gives up, and the address that the second one asks is gone."""
+    port, argv = free_port(), options(tmp_path / "run", tiny_data, epochs=1)
+    commands = [[sys.executable, *MODULE, *argv, *who(port, 3, i, 3 + 6 * i)] for i in (0, 1)]
+    started = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for command in commands]
+    errors = [process.communicate(timeout=120)[1].splitlines() for process in started]
+    assert [process.returncode for process in started] == [1, 1]
+    for lines, seconds in zip(errors, (3, 9), strict=True):
+        assert len(lines) == 2 and f"did not find each other within {seconds} s." in lines[1], errors
+
+
+def test_an_address_that_is_taken_is_named(tiny_data, tmp_path):
+    with socket.socket(socket.AF_INET6) as taken:
+        taken.bind(("::", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        code, _, errors = trained([*options(tmp_path / "run", tiny_data, epochs=1), *who(port, 2, 0)])
+    assert code == 1 and "Traceback" not in errors
+    assert errors.splitlines()[-1].startswith("error: the processes cannot find each other (")
+    assert errors.splitlines()[-1].endswith("listens at a port of its own host that is free.")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_process_that_waits_can_be_stopped(tiny_data, tmp_path, number):
+    argv = [*options(tmp_path / "run", tiny_data, epochs=1), *who(free_port(), 2, 0, 600)]
+    with subprocess.Popen([sys.executable, *MODULE, *argv], stderr=subprocess.PIPE, text=True) as process:
+        assert "600 s at most" in process.stderr.readline()
+        process.send_signal(number)
+        assert process.stderr.read() == "interrupted\n"
+    assert process.returncode == 1
+
+
+JOB = {"SLURM_JOB_ID": "77", "SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("environment", "expected"),
+    "step",
     [
-        ({}, False),
-        ({"SLURM_NTASKS": "4"}, False),  # a batch script, not a task of srun
-        ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}, True),
-        ({"SLURM_NTASKS": "1", "SLURM_PROCID": "0"}, False),
+        pytest.param({"SLURM_STEP_NUM_TASKS": "1", "SLURM_STEP_NODELIST": "localhost"}, id="a shell within salloc"),
+        pytest.param({}, id="a batch script without srun"),
     ],
 )
-def test_slurm_is_seen_by_what_srun_sets(environment, expected, monkeypatch):
-    for name in ("SLURM_NTASKS", "SLURM_PROCID"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    assert processes.under_slurm() is expected
-    asked = []
-    monkeypatch.setattr("jax.distributed.initialize", lambda *given, **_: asked.append(given))
-    processes.connect(DistributedConfig())
-    assert asked == ([(None, None, None)] if expected else [])
+def test_a_process_of_a_job_of_several_tasks_trains_alone_and_says_so(tiny_data, tmp_path, step):
+    code, said, errors = trained(options(tmp_path / "run", tiny_data, epochs=1), **JOB, **step)
+    assert code == 0 and "Finished: 1 epochs" in said
+    (line,) = errors.splitlines()
+    assert line.startswith("note: this job of SLURM has 4 tasks, and this process trains alone")
+
+
+@pytest.mark.slow
+def test_a_task_whose_peer_does_not_come_ends(tiny_data, tmp_path):
+    step = JOB | {"SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NODELIST": "localhost", "SLURM_PROCID": "1"}
+    argv = [*options(tmp_path / "run", tiny_data, epochs=1), "--distributed.timeout", "5"]
+    code, said, errors = trained(argv, **step)
+    assert (code, said) == (1, "")
+    assert errors.splitlines() == [
+        "task 1 of 2 waits for the others, 5 s at most",
+        "error: the processes did not find each other within 5 s. Start all of them by one srun.",
+    ]
+
+
+def test_a_task_that_is_alone_on_its_node_takes_all_its_devices():
+    """As the list of each node's tasks has it: one task a node, or several."""
+    code = (
+        "import jax, os, sys\n"
+        "from unet_jax.config import DistributedConfig\n"
+        "from unet_jax.training.processes import connect\n"
+        "connect(DistributedConfig(timeout=60))\n"
+        "print(jax.process_count(), jax.config.values['jax_cuda_visible_devices'], flush=True)\n"
+        "os._exit(0)"
+    )
+    for tasks, devices in (("1(x2)", "all"), ("2", "0")):
+        # jax makes its port of the job's number.
+        job = {"SLURM_JOB_ID": str(free_port() % 4096), "SLURM_NTASKS": "2", "SLURM_LOCALID": "0"}
+        step = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NODELIST": "localhost", "SLURM_STEP_TASKS_PER_NODE": tasks}
+        command = [sys.executable, "-c", code]
+        both = [os.environ | job | step | {"SLURM_PROCID": number} for number in "01"]
+        started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=own) for own in both]
+        assert [process.communicate(timeout=120)[0] for process in started] == [f"2 {devices}\n"] * 2
 
 
 def test_alone_nothing_is_waited_for():

@@ -311,13 +311,13 @@ class DistributedConfig(Checked):
     """Number of processes."""
     process_id: int | None = None
     """Number of this process, from 0."""
+    timeout: int = 120
+    """Seconds that the processes wait for each other at the start."""
 
     def check(self, prefix: str = "distributed.") -> "DistributedConfig":
         """Return the object itself if nothing is given, or all there is to give; raise UserError naming what is odd."""
         given = (self.coordinator, self.num_processes, self.process_id)
-        if given == (None, None, None):
-            return self
-        if None in given:
+        if None in given and given != (None, None, None):
             raise UserError(
                 f"--{prefix}coordinator, --{prefix}num-processes and --{prefix}process-id belong together; "
                 "give all three, or under SLURM none."
@@ -325,7 +325,10 @@ class DistributedConfig(Checked):
         return super().check(prefix)
 
     def rules(self) -> Iterable[Rule]:
-        host, _, port = str(self.coordinator).rpartition(":")
+        yield Rule("timeout", self.timeout >= 1, "at least 1")
+        if self.coordinator is None:
+            return
+        host, _, port = self.coordinator.rpartition(":")
         yield Rule("coordinator", bool(host) and port.isdecimal(), "HOST:PORT")
         count, number = self.num_processes or 0, self.process_id or 0
         yield Rule("num_processes", count >= 1, "at least 1")

@@ -8,14 +8,19 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+from jaxtyping import Bool
+
 from unet_jax.imaging import read
 from unet_jax.imaging.display import to_display
 from unet_jax.imaging.resize import NativeSlice
-from unet_jax.imaging.scan import ImageError, Kind, Reading, Slices
+from unet_jax.imaging.scan import ImageError, Kind, Reading, Slices, one_line
 from unet_jax.imaging.write import write_overlay
 from unet_jax.inference.output import Output, check_frames
 from unet_jax.inference.predictor import Predictor, Probabilities
 from unet_jax.inference.table import Line, Table
+from unet_jax.shared.files import is_of_disk
+from unet_jax.shared.signals import held
 
 THREADS = min(4, os.cpu_count() or 1)
 AHEAD = 2 * THREADS
@@ -41,6 +46,8 @@ class _ImageFile:
         self._targets, overlay = output.of_slices(path, n), output.overlays
         self._planes: dict[Kind, list[Any]] = {kind: [None] * n for kind in _KINDS if kind in self._targets[0]}
         self._lines: list[Any] = [None] * n
+        self._failure: str | None = None
+        """Reason why one of the files could not be written, which leaves the others of this image unwritten too."""
         self.under_way: list[Future[list[Line]]] = []
         """Calls of `write`, in the order of the slices."""
         # A picture gives up its pixels once the network has them; those of a volume are read again for its overlays.
@@ -61,14 +68,17 @@ class _ImageFile:
         return NativeSlice(image, frame.aspect), "; ".join(warnings)
 
     def write(self, index: int, predicted: Probabilities, warning: str) -> list[Line]:
-        """Take in what is predicted of a slice; after the last one, write the files and return the lines of all."""
+        """Take in what is predicted of a slice; after the last one, write the files and return the lines of all.
+
+        Where a file cannot be written, though its disk takes others, there is one line that says why.
+
+        Raises:
+            OSError: the disk takes no more files.
+        """
         mask, frame = self._predictor.mask(predicted.probs), self._slices.frame(index)
         back = frame.back
         if "overlay" in self._targets[index]:
-            path = self._overlay(index)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            grey = to_display(self._slices.read(index)) if self._greys is None else self._greys[index]
-            write_overlay(path, grey, mask)
+            self._attempt("overlay", lambda: self._write_overlay(index, mask))
         values: dict[Kind, Any] = {"mask": mask, "probs": predicted.probs, "uncertainty": predicted.spread}
         for kind, planes in self._planes.items():
             planes[index] = back(values[kind])
@@ -88,20 +98,44 @@ class _ImageFile:
         for earlier in self.under_way[:index]:
             earlier.result()
         if self._read_twice:
-            # An earlier prediction may have sliced the volume otherwise.
-            ours = {self._overlay(index) for index in range(len(self))}
-            for path in self._overlay(0).parent.iterdir():
-                if re.fullmatch(r"\d+\.png", path.name) and path not in ours:
-                    path.unlink()
+            self._attempt("overlay", self._remove_other_overlays)
+        for kind, planes in self._planes.items():
+            self._attempt(kind, lambda kind=kind, planes=planes: self._write_planes(kind, planes))
+        if self._failure is not None:
+            return [Line(input=self._path.as_posix(), status="failed", reason=self._failure)]
+        return self._lines
+
+    def _attempt(self, what: str, write: Callable[[], None]) -> None:
+        """Write some of the image's files, unless it has failed; it fails where they cannot be written."""
+        if self._failure is not None:
+            return
+        try:
+            write()
+        except OSError as e:
+            if is_of_disk(e):
+                raise
+            self._failure = f"its {what} could not be written ({e.strerror or one_line(e)})"
+
+    def _write_overlay(self, index: int, mask: Bool[np.ndarray, "h w"]) -> None:
+        path = self._overlay(index)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        grey = to_display(self._slices.read(index)) if self._greys is None else self._greys[index]
+        write_overlay(path, grey, mask)
+
+    def _remove_other_overlays(self) -> None:
+        """Remove those of an earlier prediction, which may have sliced the volume otherwise."""
+        ours = {self._overlay(index) for index in range(len(self))}
+        for path in self._overlay(0).parent.iterdir():
+            if re.fullmatch(r"\d+\.png", path.name) and path not in ours:
+                path.unlink()
+
+    def _write_planes(self, kind: Kind, planes: list[Any]) -> None:
         (self._folder / self._path).parent.mkdir(parents=True, exist_ok=True)
         if self._volume:
-            for kind, planes in self._planes.items():
-                self._slices.write(kind, self._folder / self._targets[0][kind], planes)
-        else:
-            for i, targets in enumerate(self._targets):
-                for kind, planes in self._planes.items():
-                    self._slices.frame(i).write(kind, self._folder / targets[kind], [planes[i]])
-        return self._lines
+            self._slices.write(kind, self._folder / self._targets[0][kind], planes)
+            return
+        for i, targets in enumerate(self._targets):
+            self._slices.frame(i).write(kind, self._folder / targets[kind], [planes[i]])
 
     def _overlay(self, index: int) -> Path:
         target = self._folder / self._targets[index]["overlay"]
@@ -140,9 +174,12 @@ def predict_images(
             prediction.
         batch_size: slices computed at a time.
 
+    Ctrl-C and SIGTERM are heeded between slices.
+
     Raises:
-        OSError: a file could not be written.
+        OSError: the disk takes no more files.
     """
+    errors: list[OSError] = []
     waiting: deque[Any] = deque()  # of _Known, and of slices that the network has: file, index and warning
     written: deque[tuple[Callable[[], list[Line]], bool]] = deque()
 
@@ -179,7 +216,12 @@ def predict_images(
 
     def record() -> None:
         lines, skipped = written.popleft()
-        if of_image := lines():
+        try:
+            of_image = lines()
+        except OSError as e:
+            errors.append(e)
+            return
+        if of_image:
             table.add(of_image, skipped=skipped)
         if not skipped:
             advance(1)
@@ -187,15 +229,24 @@ def predict_images(
     with ThreadPoolExecutor(THREADS) as pool:
         try:
             for predicted in predictor.stream(pixels(), batch_size):
-                pass_known()
-                file, index, warning = waiting.popleft()
-                table.begin()
-                file.under_way.append(pool.submit(file.write, index, predicted, warning))
-                pass_on(file.under_way[-1].result, skipped=False)
-            pass_known()
+                # What is written and its line in the table belong together.
+                with held():
+                    pass_known()
+                    file, index, warning = waiting.popleft()
+                    table.begin()
+                    file.under_way.append(pool.submit(file.write, index, predicted, warning))
+                    pass_on(file.under_way[-1].result, skipped=False)
+                if errors:
+                    break
+            else:
+                with held():
+                    pass_known()
         finally:
-            while written:
-                record()
+            with held():
+                while written:
+                    record()
+    if errors:
+        raise errors[0]
 
 
 def _ahead(

@@ -1,5 +1,6 @@
 """Files that a prediction writes, and whether it may."""
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -135,7 +136,7 @@ def check_output(source: Path, images: Sequence[Path], output: Output) -> None:
         for image in output.share(images):
             frames = [output.of(image, 0)] if format_of(image).frames else []
             for target in (target for files in (output.of(image), *frames) for target in files.values()):
-                if (output.folder / target).exists():
+                if os.path.exists(output.folder / target):  # False too for a name that is too long
                     raise UserError(
                         f"{output.folder / target} exists, and with no {TABLE}.csv beside it this folder is not one "
                         "that an earlier prediction wrote. Give another --output, or remove the file."

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
@@ -18,6 +19,10 @@ from unet_jax.imaging.scan import Spacing
 from unet_jax.inference.output import TABLE, Output, tables_in, unfinished
 from unet_jax.scoring.components import bounding_box
 from unet_jax.shared.files import is_full, naming, replacing
+from unet_jax.shared.signals import held
+
+_FRAME = re.compile(r"-\d{4,}(?=\.png$)")
+"""Number of a frame in the name of its mask."""
 
 
 def _number(format: str) -> Any:
@@ -111,14 +116,16 @@ class Table:
         with_tumor: lines with at least one pixel of predicted tumour.
         failed: "PATH: REASON" of the images that could not be read.
         warned: "PATH: WARNING" of the images that were predicted with a warning.
+        older: masks in the folder of an earlier prediction that this one did not make anew, once it has ended.
         note: how another part's table was made, where that differs as machines do; None where none does.
     """
 
-    def __init__(self, output: Output, made: dict[str, Any], keep: bool = False):
+    def __init__(self, output: Output, made: dict[str, Any], images: Sequence[Path] = (), keep: bool = False):
         """Look for earlier lines.
 
         Args:
             output: choice of files to write.
+            images: all images of the input, of every part.
             made: settings, for JSON: lines of one image that were made under equal settings are equal, and so are the
                 image's files. A setting that an earlier prediction does not name had no files.
             keep: keep the lines of an earlier prediction.
@@ -129,8 +136,11 @@ class Table:
         self.path, self._unfinished, self._output = output.table, unfinished(output.table), output
         self._made, self._keep = json.loads(json.dumps(made)), keep
         self.earlier, self._own, self.note = _earlier(output, self._made, keep)
+        self._masks_before, self._masks, self._images = masks_of(self.path), set[str](), images
         if keep:
             self._made = _read_made(self.path) | self._made
+            self._made.pop("older_masks", None)
+        self.older: list[str] = []
         self.done = self.with_tumor = self.skipped = 0
         self.failed: list[str] = []
         self.warned: list[str] = []
@@ -138,6 +148,20 @@ class Table:
         self._added: set[str] = set()
 
     def __enter__(self) -> "Table":
+        try:
+            with held():
+                self._open()
+        except KeyboardInterrupt:
+            self._close(done=False)
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # Once something was written, lines or none, a table says that the folder is a prediction's.
+        with held():
+            self._close(done=kind is None or self._begun)
+
+    def _open(self) -> None:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if self._unfinished.exists() and self._own:
@@ -156,19 +180,22 @@ class Table:
             if is_full(e):
                 raise
             raise UserError(f"{self.path.parent} cannot be written to ({e.strerror}). Give another --output.") from e
-        return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def _close(self, done: bool) -> None:
         try:
             # Those of images that this run did not come to, or was not given.
             for name in self._own:
                 if name not in self._added:
-                    self._write(_csv(self.kept(Path(name))))
+                    kept = self.kept(Path(name))
+                    self._write(_csv(kept))
+                    self._masks |= {line.output for line in kept}
         finally:
             with naming(self.path):
                 self._file.close()
-        if kind is None or self.done:
+        if done:
             self.begin()
+            if self.older:
+                self._write_made()
             os.replace(self._unfinished, self.path)
         else:
             self._unfinished.unlink()
@@ -180,8 +207,7 @@ class Table:
         self._begun = True
         if not self._keep:
             self.path.unlink(missing_ok=True)
-        with replacing(self.path.with_suffix(".json")) as f:
-            f.write(json.dumps(self._made, indent=2).encode() + b"\n")
+        self._write_made()
 
     def add(self, lines: Sequence[Line], skipped: bool = False) -> None:
         """Write all lines of an image, at once; `skipped` if they are earlier ones."""
@@ -191,6 +217,7 @@ class Table:
         self.skipped += skipped
         for line in lines:
             self._added.add(line.input)
+            self._masks.add(line.output)
             if line.status == "failed":
                 self.failed.append(f"{line.input}: {line.reason}")
             elif line.reason:
@@ -201,12 +228,39 @@ class Table:
         """Return the earlier lines of an image whose files are all there."""
         lines = self.earlier.get(image.as_posix(), [])
         named = (target for files in self._output.of_slices(image, len(lines)) for target in files.values())
-        return lines if all((self._output.folder / target).exists() for target in named) else []
+        return lines if all(os.path.exists(self._output.folder / target) for target in named) else []
+
+    @property
+    def images(self) -> int:
+        """Number of images so far, each with all its lines."""
+        return len(self._added)
+
+    def _write_made(self) -> None:
+        """Write predictions.json, with the masks that may be taken for this prediction's and are not."""
+        if names := self._masks_before - self._masks:
+            share = set(self._output.share(self._images))
+            others = {self._output.of(image)["mask"].as_posix() for image in self._images if image not in share}
+            names = {name for name in names if name not in others and _FRAME.sub("", name) not in others}
+        self.older = sorted(name for name in names if os.path.exists(self._output.folder / name))
+        made = self._made | ({"older_masks": self.older} if self.older else {})
+        with replacing(self.path.with_suffix(".json")) as f:
+            f.write(json.dumps(made, indent=2).encode() + b"\n")
 
     def _write(self, text: bytes) -> None:
         with naming(self.path):
             self._file.write(text)
             self._file.flush()
+
+
+def masks_of(table: Path) -> set[str]:
+    """Read which masks a table lists, whole or unfinished, or predictions.json beside it names as older than that."""
+    names: set[str] = set()
+    for path in (table, unfinished(table)):
+        # One that is damaged is about to be replaced.
+        with suppress(OSError, csv.Error), path.open(encoding="utf-8", errors="surrogateescape", newline="") as f:
+            names |= {str(row.get("output")) for row in csv.DictReader(f) if row.get("status") == "ok"}
+    older = _read_made(table).get("older_masks")
+    return names | {str(name) for name in older} if isinstance(older, list) else names
 
 
 def library_before(output: Output) -> str | None:

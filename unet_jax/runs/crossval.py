@@ -20,7 +20,7 @@ from unet_jax.runs.networks import open_run
 from unet_jax.runs.opening import Say, check_config, check_digest, choose_precision, open_data, store_absolute
 from unet_jax.runs.predicted import predict_rows
 from unet_jax.runs.train import train
-from unet_jax.runs.workdir import CROSSVAL, Workdir, fold_folder, run_folders
+from unet_jax.runs.workdir import CROSSVAL, Workdir, check_name, fold_folder, run_folders
 from unet_jax.shared.files import write_text
 
 
@@ -139,6 +139,7 @@ def _open_folder(path: Path, folds: int) -> dict[str, int]:
     Returns:
         The fold of each patient, from crossval.json; empty where none is stored.
     """
+    check_name(path)
     if (path / "config.json").exists():
         raise UserError(f"{path} holds a single run. Give another --workdir for a cross-validation.")
     if path.exists() and not path.is_dir():

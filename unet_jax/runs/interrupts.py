@@ -4,11 +4,12 @@ import signal
 from types import FrameType
 from typing import Any
 
+from unet_jax.shared.signals import stopping
 from unet_jax.training.processes import is_distributed, stop_requested
 
 
 class Interrupts:
-    """Ctrl-C and SIGTERM as a flag; a second one ends the process as if there were no handler.
+    """Ctrl-C, SIGTERM and SIGHUP as a flag; a second one ends the process as if there were no handler.
 
     Where several processes train together, SIGTERM is left to jax, which tells all of them (`stop_requested`), and
     Ctrl-C ends the process at once: a flag in one of them would make the others wait for it.
@@ -19,7 +20,7 @@ class Interrupts:
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "Interrupts":
-        for number in () if is_distributed() else (signal.SIGINT, signal.SIGTERM):
+        for number in () if is_distributed() else stopping():
             self._previous[number] = signal.signal(number, self._note)
         return self
 

@@ -14,7 +14,7 @@ from unet_jax.models.network import abstract_variables
 from unet_jax.runs.choices import PostprocessChoice, Threshold, read_choice
 from unet_jax.runs.model_folder import SHIPPED, open_model
 from unet_jax.runs.trained import TrainedNetwork
-from unet_jax.runs.workdir import Workdir, run_folders
+from unet_jax.runs.workdir import Workdir, check_name, run_folders
 from unet_jax.scoring.components import Postprocess
 
 if TYPE_CHECKING:
@@ -34,8 +34,9 @@ def open_run(path: Path, checkpoint: str = "best") -> TrainedRun:
     """Load the network of a workdir: of the checkpoint `best` (highest validation IoU), `latest`, or a step's number.
 
     Raises:
-        UserError: no run, no such checkpoint, or a damaged one.
+        UserError: no run, no such checkpoint, or a damaged one, or `check_name`.
     """
+    check_name(path)
     # Imports Orbax, which a model folder does without.
     from unet_jax.training.checkpoints.store import Checkpoints
 

@@ -1,8 +1,9 @@
 """Opening of a run: lock, configuration, data, split."""
 
+import errno
 import shutil
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from unet_jax.models.compiler import computed_precision
 from unet_jax.models.pretrained import HUB
 from unet_jax.runs.model_folder import is_shipped
 from unet_jax.runs.records import is_over, read_records
-from unet_jax.runs.workdir import Workdir
+from unet_jax.runs.workdir import Workdir, check_name
 from unet_jax.shared.files import write_text
 
 Say = Callable[[str], None]
@@ -39,18 +40,30 @@ MAY_CHANGE = ("data", "loader.pipeline", "model.precision")
 line of metrics.jsonl has its precision."""
 
 
-def lock(workdir: Workdir) -> AbstractContextManager[object]:
+def lock(workdir: Workdir, say: Say) -> AbstractContextManager[object]:
     """Keep other trainings out of a workdir; the operating system gives the lock free however this process ends.
+
+    On a disk without locks, such as some NFS and Lustre, there is none, and `say` is told so.
 
     Raises:
         UserError: another training is in the workdir.
     """
+    path = workdir.path / "train.lock"
     try:
-        return FileLock(workdir.path / "train.lock").acquire(timeout=0)
+        # Not filelock's own way without locks: a file that a killed process leaves behind.
+        return FileLock(path, fallback_to_soft=False).acquire(timeout=0)
     except Timeout:
         raise UserError(
             f"{workdir.path} is being trained by another process. Wait for it to end, or use another --workdir."
         ) from None
+    except OSError as e:
+        if e.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+            raise
+        say(
+            f"note: the disk of {path} grants no locks ({e.strerror}), so nothing but you keeps a second training out "
+            "of this workdir."
+        )
+        return nullcontext()
 
 
 def check_config(workdir: Workdir, config: Config) -> None:
@@ -60,8 +73,9 @@ def check_config(workdir: Workdir, config: Config) -> None:
     those of a run that never began, which would then refuse the mended ones.
 
     Raises:
-        UserError: the workdir holds a run of another configuration; the options that differ are named.
+        UserError: the workdir holds a run of another configuration; the options that differ are named. Or `check_name`.
     """
+    check_name(workdir.path)
     if workdir.path.exists() and not workdir.path.is_dir():
         raise UserError(f"{workdir.path} is a file; --workdir must be a folder, or a name for a new one.")
     if workdir.config.exists():

@@ -85,7 +85,7 @@ def train(
         with first_alone("workdir"):
             config = go_on(workdir, choose_precision(workdir, config), say, new_rate=new_rate)
             if first:
-                held.enter_context(lock(workdir))
+                held.enter_context(lock(workdir, say))
             arrays = open_data(workdir, config, say)
             check_size(arrays.size, arrays.size, config.model)
             if not workdir.config.exists():

@@ -29,6 +29,16 @@ class Workdir:
         return Path(config.data)
 
 
+def check_name(path: Path) -> None:
+    """Raise UserError unless the whole path of a workdir is UTF-8, in which alone checkpoints are written and read."""
+    whole = str(path.absolute())
+    try:
+        whole.encode()
+    except UnicodeEncodeError:
+        shown = whole.encode("utf-8", "backslashreplace").decode()
+        raise UserError(f"{shown} is not UTF-8, and checkpoints need a path that is. Rename the folder.") from None
+
+
 CROSSVAL = "crossval.json"
 """The file by which the folder of a cross-validation is known."""
 

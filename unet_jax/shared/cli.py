@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import NoReturn, TypeVar, get_args
 
 from unet_jax.config import Config, PresetName, RunError, UserError, preset, read_config
+from unet_jax.shared.signals import terminable
+from unet_jax.shared.streams import drop_unread
 
 T = TypeVar("T")
 
@@ -72,11 +74,14 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     """Run a command's `main` and leave with its exit code.
 
     A UserError becomes one line and exit code 2; a RunError, an operating system's error (disk full, no permission)
-    and Ctrl-C one line and exit code 1; anything else is a defect and keeps its traceback.
+    and Ctrl-C or SIGTERM one line and exit code 1; anything else is a defect and keeps its traceback. A pipe that
+    closes ends nothing.
     """
     gc.set_threshold(COLLECT_EVERY)
+    drop_unread()
     try:
-        code = main() or 0
+        with terminable():
+            code = main() or 0
     except (UserError, RunError, OSError) as e:
         print(f"error: {e}", file=sys.stderr)
         code = EXIT_USAGE if isinstance(e, UserError) else EXIT_FAILURE

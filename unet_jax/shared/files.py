@@ -36,6 +36,38 @@ def is_full(error: OSError) -> bool:
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
+def is_of_disk(error: OSError) -> bool:
+    """Tell whether an error of writing a file will meet the next file too: the disk is full, gone or only readable."""
+    gone = (errno.EROFS, errno.EIO, errno.ENODEV, errno.ENXIO, errno.ESTALE, errno.ENOTCONN, errno.EMFILE, errno.ENFILE)
+    return is_full(error) or error.errno in gone
+
+
+def check_writable(folder: Path, option: str) -> None:
+    """Raise UserError unless files can be made in a folder, which need not be there yet; nothing is left there.
+
+    Args:
+        folder: where files are to be written, or the name for a new folder.
+        option: the option that gives another one, such as --output.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as e:
+        if is_full(e):
+            raise
+        raise UserError(f"{folder} cannot be written to ({e.strerror}). Give another folder by {option}.") from e
+
+
+def is_writable(folder: Path) -> bool:
+    """Tell whether files can be made in a folder."""
+    try:
+        check_writable(folder, "")
+    except UserError:
+        return False
+    return True
+
+
 @contextmanager
 def replacing(path: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
     """Open a file that takes the name `path` once it is written; after an error the old one, if any, is as it was.
@@ -146,7 +178,28 @@ def replace_folder(target: Path, new: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Bring a file's content, or the names in a folder, to the disk."""
+    """Bring a file's content, or the names in a folder, to the disk; of a folder where its disk can."""
+    if path.is_dir():
+        syncs_folders(path)
+    else:
+        _fsync(path)
+
+
+def syncs_folders(folder: Path) -> bool:
+    """Bring the names in a folder to the disk, and tell whether that can be asked of it.
+
+    Shares of CIFS and of virtual machines refuse, and bring names to the disk by themselves.
+    """
+    try:
+        _fsync(folder)
+    except OSError as e:
+        if e.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
+            raise
+        return False
+    return True
+
+
+def _fsync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

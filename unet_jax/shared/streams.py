@@ -1,0 +1,52 @@
+"""Standard output and error that end no work: what nobody reads any more is dropped."""
+
+import errno
+import io
+import os
+import sys
+from typing import Any
+
+_GONE = (errno.EPIPE, errno.EIO)
+"""Errors of writing to a pipe whose reader has closed it, as `| head` does, and to a terminal that is gone."""
+
+
+class _Descriptor(io.FileIO):
+    """A descriptor that leads nowhere once its reader is gone, also for what libraries in C write to it."""
+
+    def write(self, data: Any) -> int | None:
+        try:
+            return super().write(data)
+        except OSError as e:
+            if e.errno not in _GONE:
+                raise
+        _lead_nowhere(self.fileno())
+        return super().write(data)
+
+
+def drop_unread() -> None:
+    """Let standard output and error drop what nobody reads, and escape what their encoding has not.
+
+    One that was closed before the start (`2>&-`) leads nowhere, lest a file that is opened later take its number, and
+    get what libraries write there. Streams that somebody has put in the place of these are left alone.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        stream = getattr(sys, name)
+        if stream is None:
+            _lead_nowhere(number)
+        if name == "stdin" or stream is not getattr(sys, f"__{name}__"):
+            continue
+        raw = _Descriptor(number, "wb", closefd=False)
+        if stream is None:
+            stream = io.TextIOWrapper(io.BytesIO(), "utf-8")
+        stream.flush()
+        # Names of files need not be text, and a line about one must not end the command.
+        options = {"line_buffering": stream.line_buffering, "write_through": stream.write_through}
+        buffer: Any = raw if stream.write_through else io.BufferedWriter(raw)
+        setattr(sys, name, io.TextIOWrapper(buffer, stream.encoding, "backslashreplace", **options))
+
+
+def _lead_nowhere(number: int) -> None:
+    nothing = os.open(os.devnull, os.O_RDWR)
+    if nothing != number:
+        os.dup2(nothing, number)
+        os.close(nothing)
