@@ -1,20 +1,23 @@
 """Training that is killed, crowded out or misled: it loses nothing, and says what is wrong."""
 
 import functools
+import os
 import random
 import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import tests.helpers.runs as helpers
-from tests.helpers.runs import assert_same_run
+from tests.helpers.runs import assert_same_run, wait_for
 from unet_jax import crossval, train
 from unet_jax.config import UserError
 from unet_jax.runs.opening import lock
+from unet_jax.runs.records import read_records
 from unet_jax.runs.workdir import Workdir
 from unet_jax.training.checkpoints.store import Checkpoints
 
@@ -86,18 +89,59 @@ def test_a_killed_training_leaves_the_workdir_free(tmp_path):
         pass
 
 
+# An output that nobody reads, a terminal that is closed
+
+
+def started(argv: list[str], **given: Any) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-m", "unet_jax.train", *argv], text=True, **given)
+
+
+@pytest.mark.slow
+def test_a_pipe_that_closes_stops_no_training(tiny_data: Path, tmp_path: Path):
+    """As that of `| head -n 1`, of both streams."""
+    with started(options(tmp_path / "run", tiny_data), stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(timeout=240) == 0
+    assert len(read_records(Workdir(tmp_path / "run"))) == EPOCHS and (tmp_path / "run/gallery.png").exists()
+
+
+@pytest.mark.slow
+def test_a_terminal_that_is_closed_stops_it_with_a_checkpoint(tiny_data: Path, tmp_path: Path):
+    """SIGHUP, and from then on an error for every line that is shown."""
+    own = "import os, sys, fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+    argv = [sys.executable, "-m", "unet_jax.train", *options(tmp_path / "run", tiny_data, "--seed", 1, epochs=500)]
+    screen, terminal = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", own, *argv],
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        start_new_session=True,
+    )
+    os.close(terminal)
+    shown = b""
+    while b"epoch 2/500 " not in shown:
+        shown += os.read(screen, 4096)
+    os.close(screen)
+    assert process.wait(timeout=240) == 75
+    assert 2 <= len(read_records(Workdir(tmp_path / "run"))) < 500
+
+
+@pytest.mark.slow
+def test_nohup_keeps_a_training_from_a_closed_terminal(tiny_data: Path, tmp_path: Path):
+    argv = options(tmp_path / "run", tiny_data)
+    code = "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+    command = [sys.executable, "-c", code, sys.executable, "-m", "unet_jax.train", *argv]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        wait_for(process, "epoch 1/")
+        process.send_signal(signal.SIGHUP)
+        assert f"Finished: {EPOCHS} epochs" in process.communicate(timeout=240)[0]
+    assert process.returncode == 0
+
+
 # What cannot be written to
-
-
-def test_a_workdir_that_cannot_be_written_to_is_named(tiny_data, tmp_path, monkeypatch):
-    """Root may write everywhere, so the refusal is the system's call made to fail."""
-
-    def refused(path, *args, **kwargs):
-        raise PermissionError(13, "Permission denied", str(path))
-
-    monkeypatch.setattr(Path, "mkdir", refused)
-    with pytest.raises(PermissionError, match=f"Permission denied: '{tmp_path / 'run'}'"):
-        train.main(options(tmp_path / "run", tiny_data))
 
 
 @pytest.mark.slow

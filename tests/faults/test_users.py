@@ -13,7 +13,7 @@ from unet_jax import train
 pytestmark = pytest.mark.slow
 
 options = functools.partial(options, epochs=1)
-EVAL = ("-m", "unet_jax.eval", "--workdir")
+EVAL = ("unet_jax.eval", "--workdir")
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_eval_of_it_to_another_output_chooses_and_leaves_it_alone(shared):
 def test_training_where_one_may_not_write_is_refused_before_any_step(shared):
     before = contents(shared)
     for workdir in (shared / "new", shared / "run"):
-        done = as_nobody("-m", "unet_jax.train", *options(workdir, shared / "data"))
+        done = as_nobody("unet_jax.train", *options(workdir, shared / "data"))
         assert done.returncode in (1, 2) and "epoch" not in done.stdout
         (line,) = done.stderr.splitlines()
         assert line.startswith("error: ") and "Permission denied" in line and str(workdir) in line
@@ -68,7 +68,7 @@ def test_training_where_one_may_not_write_is_refused_before_any_step(shared):
 def test_predict_with_it_writes_where_one_may(shared):
     (shared / "in").mkdir()
     shutil.copy(shared / "run/gallery.png", shared / "in/a.png")
-    argv = ("-m", "unet_jax.predict", "--workdir", shared / "run", "--input", shared / "in", "--output")
+    argv = ("unet_jax.predict", "--workdir", shared / "run", "--input", shared / "in", "--output")
     done = as_nobody(*argv, shared / "masks")
     assert done.returncode == 2 and done.stderr.startswith(f"error: {shared / 'masks'} cannot be written to (")
     done = as_nobody(*argv, shared / "own/masks")

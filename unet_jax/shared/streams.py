@@ -40,9 +40,10 @@ def drop_unread() -> None:
             stream = io.TextIOWrapper(io.BytesIO(), "utf-8")
         stream.flush()
         # Names of files need not be text, and a line about one must not end the command.
-        options = {"line_buffering": stream.line_buffering, "write_through": stream.write_through}
-        buffer: Any = raw if stream.write_through else io.BufferedWriter(raw)
-        setattr(sys, name, io.TextIOWrapper(buffer, stream.encoding, "backslashreplace", **options))
+        at_once, lines = stream.write_through, stream.line_buffering
+        buffer: Any = raw if at_once else io.BufferedWriter(raw)
+        new = io.TextIOWrapper(buffer, stream.encoding, "backslashreplace", line_buffering=lines, write_through=at_once)
+        setattr(sys, name, new)
 
 
 def _lead_nowhere(number: int) -> None:

@@ -71,7 +71,8 @@ class Checkpoints:
                 barrier("checkpoints opened")
                 if not syncs_folders(self.directory):
                     # Orbax has no option for it. The manifest's own syncs of files come after TensorStore's anyhow.
-                    tensorstore_utils._DEFAULT_OCDBT_TS_CONTEXT["file_io_sync"] = False
+                    context: dict[str, Any] = tensorstore_utils._DEFAULT_OCDBT_TS_CONTEXT
+                    context["file_io_sync"] = False
                 # Weights look like noise: zstd takes 8 % off them, and makes a save 1.7 times as long.
                 variables, train = (ocp.PyTreeCheckpointHandler(use_compression=False) for _ in range(2))
                 self._writer = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler(variables=variables, train=train))
