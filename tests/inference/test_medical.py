@@ -72,7 +72,7 @@ class TestFrames:
             same(job.out / f"{name}.png", np.where(job.bright(n) > 200, 255, 0).astype(np.uint8))
             overlay = np.asarray(Image.open(job.out / f"{name}.overlay.png"))
             assert ((overlay == (230, 159, 0)).all(axis=-1).any()) == (n > 0)
-        assert "6 of 6 images predicted, 5 with tumour" in capsys.readouterr().out
+        assert "3 of 3 images predicted, 6 slices, 5 slices with tumour" in capsys.readouterr().out
 
     def test_skip_existing_wants_the_masks_of_all(self, job, capsys):
         frames(job, "a.dcm", 3, 1)
