@@ -275,7 +275,7 @@ class TestVolume:
         job.put("b.nii", stack(job, 3, 4, 5))
         with fake.interrupted(4):
             assert job.run("--batch-size", "1") == cli.EXIT_FAILURE
-        assert "lists 2 slices of 2 images done" in capsys.readouterr().err
+        assert "lists the 1 of 2 images done" in capsys.readouterr().err
         assert [row["input"] for row in job.table()] == ["a.nii", "a.nii"]
         assert job.files() == ["a.nii.gz", "predictions.csv"]
 

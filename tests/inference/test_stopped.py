@@ -49,6 +49,15 @@ class Moments:
             os.kill(os.getpid(), self.number)
 
 
+@pytest.fixture
+def heeded(number):
+    """The signal as at the start of a process, though the tests may run where it is ignored, as behind `nohup`."""
+    before = signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    yield
+    signal.signal(number, before)
+
+
+@pytest.mark.usefixtures("heeded")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_at_every_moment(job, fake, monkeypatch, capsys, number):
     for n, name in enumerate(IMAGES):
