@@ -23,7 +23,7 @@ def as_nobody(module: str, *argv: object) -> subprocess.CompletedProcess[str]:
     # Neither the tests' folder of compiled programs nor a home folder is this user's.
     off = {
         "JAX_ENABLE_COMPILATION_CACHE": "false",
-        "MPLCONFIGDIR": tempfile.gettempdir(),
+        "MPLCONFIGDIR": os.devnull,
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     command = [sys.executable, *([script.__file__] if root else ["-m"]), module, *map(str, argv)]

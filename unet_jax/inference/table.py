@@ -148,11 +148,14 @@ class Table:
         self._added: set[str] = set()
 
     def __enter__(self) -> "Table":
+        opened = False
         try:
             with held():
                 self._open()
+                opened = True
         except KeyboardInterrupt:
-            self._close(done=False)
+            if opened:
+                self._close(done=False)
             raise
         return self
 

@@ -3,11 +3,9 @@
 import errno
 import io
 import os
+import stat
 import sys
 from typing import Any
-
-_GONE = (errno.EPIPE, errno.EIO)
-"""Errors of writing to a pipe whose reader has closed it, as `| head` does, and to a terminal that is gone."""
 
 
 class _Descriptor(io.FileIO):
@@ -17,7 +15,9 @@ class _Descriptor(io.FileIO):
         try:
             return super().write(data)
         except OSError as e:
-            if e.errno not in _GONE:
+            # A pipe whose reader has closed it, as `| head` does, or a terminal that is gone.
+            terminal = e.errno == errno.EIO and stat.S_ISCHR(os.fstat(self.fileno()).st_mode)
+            if not (terminal or e.errno == errno.EPIPE):
                 raise
         _lead_nowhere(self.fileno())
         return super().write(data)
