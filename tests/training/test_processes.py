@@ -212,9 +212,10 @@ def test_a_task_that_is_alone_on_its_node_takes_all_its_devices():
     code = (
         "import jax, os, sys\n"
         "from unet_jax.config import DistributedConfig\n"
-        "from unet_jax.training.processes import connect\n"
+        "from unet_jax.training.processes import barrier, connect\n"
         "connect(DistributedConfig(timeout=60))\n"
         "print(jax.process_count(), jax.config.values['jax_cuda_visible_devices'], flush=True)\n"
+        "barrier('seen')\n"  # not before the other one has seen it too
         "os._exit(0)"
     )
     for tasks, devices in (("1(x2)", "all"), ("2", "0")):
@@ -224,7 +225,8 @@ def test_a_task_that_is_alone_on_its_node_takes_all_its_devices():
         command = [sys.executable, "-c", code]
         both = [os.environ | job | step | {"SLURM_PROCID": number} for number in "01"]
         started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=own) for own in both]
-        assert [process.communicate(timeout=120)[0] for process in started] == [f"2 {devices}\n"] * 2
+        said = [process.communicate(timeout=120)[0].splitlines()[0] for process in started]
+        assert said == [f"2 {devices}"] * 2
 
 
 def test_alone_nothing_is_waited_for():
