@@ -6,6 +6,7 @@ saving checkpoints. A folder that all of them reach holds the workdir.
 
 import os
 import re
+import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from unet_jax.config import DistributedConfig
+from unet_jax.config import DistributedConfig, RunError
 
 SILENCE_SECONDS = 30
 """Seconds without a sign of life after which a process counts as dead, and the others end."""
@@ -31,6 +32,9 @@ def connect(given: DistributedConfig) -> None:
 
     Under SLURM (`srun` with several tasks) nothing need be given. Where the others do not come in time, or Ctrl-C or
     SIGTERM does, this process ends with exit code 1, at once: XLA cannot be called back from its wait.
+
+    Raises:
+        RunError: the address of the first process is taken.
     """
     tasks, number = slurm_tasks(), given.process_id
     if given.coordinator is not None:
@@ -49,12 +53,27 @@ def connect(given: DistributedConfig) -> None:
     else:
         _note_tasks_left_out()
         return
+    if number == 0 and given.coordinator is not None:
+        _check_port(given.coordinator)
     print(f"{said}, {given.timeout} s at most", file=sys.stderr, flush=True)
     _initialize(who, given.timeout, remedy)
     if given.coordinator is None and _alone_on_node():
         # jax gives each task one device.
         for name in ("jax_cuda_visible_devices", "jax_rocm_visible_devices"):
             jax.config.update(name, "all")
+
+
+def _check_port(coordinator: str) -> None:
+    """Raise RunError unless the first process can listen; XLA's own server crashes where it cannot."""
+    port, both = int(coordinator.rpartition(":")[2]), socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if both else socket.AF_INET
+    try:
+        socket.create_server(("", port), family=family, dualstack_ipv6=both).close()
+    except (OSError, OverflowError) as e:
+        raise RunError(
+            f"the first process cannot listen at {coordinator} ({_first_line(e)}). Give all of them a "
+            "--distributed.coordinator with a port that is free on its host."
+        ) from e
 
 
 def _note_tasks_left_out() -> None:
@@ -92,10 +111,7 @@ def _initialize(who: dict[str, Any], seconds: int, remedy: str) -> None:
     if thread.is_alive():
         _leave(f"error: the processes did not find each other within {seconds} s. {remedy}.")
     if failed:
-        _leave(
-            f"error: the processes cannot find each other ({_first_line(failed[0])}). {remedy}; the first one listens "
-            "at a port of its own host that is free."
-        )
+        _leave(f"error: the processes cannot find each other ({_first_line(failed[0])}). {remedy}.")
 
 
 def slurm_tasks() -> int:
