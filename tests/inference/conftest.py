@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.helpers.corner import corner_predictor
 from tests.helpers.prediction import FakePredictor, Job
 
 
@@ -19,3 +20,11 @@ def fake(monkeypatch):
 @pytest.fixture
 def job(tmp_path):
     return Job(tmp_path)
+
+
+@pytest.fixture
+def corner(monkeypatch):
+    """The network of `tests.helpers.corner`, which `predict` loads."""
+    one = corner_predictor()
+    monkeypatch.setattr("unet_jax.runs.networks.load", lambda *given, **named: one)
+    return one

@@ -11,14 +11,7 @@ from unet_jax.config import UserError
 from unet_jax.shared import cli
 
 
-@pytest.fixture
-def predictor(monkeypatch):
-    one = corner_predictor()
-    monkeypatch.setattr("unet_jax.runs.networks.load", lambda *given, **named: one)
-    return one
-
-
-def test_the_padding_of_dicom_files(job, predictor):
+def test_the_padding_of_dicom_files(job, corner):
     for name, value in (("zero", 0), ("padded", -2000), ("lowest", -32768)):
         padded = np.where(inside(), head(), np.int16(value))
         dicom_file(job.source / f"{name}.dcm", padded, PixelPaddingValue=value)
@@ -30,7 +23,7 @@ def test_the_padding_of_dicom_files(job, predictor):
     assert mask_of(job, "unsaid.png").sum() > 4 * wanted().sum()
 
 
-def test_transparent_pixels(job, predictor):
+def test_transparent_pixels(job, corner):
     grey = (head() >> 3).astype(np.uint8)
     opacity = np.where(inside(), 255, 0).astype(np.uint8)
     job.put("opaque.png", np.dstack([grey] * 3 + [np.full_like(grey, 255)]))
@@ -47,7 +40,7 @@ def test_transparent_pixels(job, predictor):
     assert {row["reason"] for row in job.table()} == {""}
 
 
-def test_voxels_that_are_no_numbers(job, predictor, capsys):
+def test_voxels_that_are_no_numbers(job, corner, capsys):
     volume = np.stack([head(), head(), head() // 2], axis=-1).astype(np.float32)
     volume[~inside(), 0] = np.nan
     volume[:, :, 1] = np.nan
@@ -74,7 +67,7 @@ def test_voxels_that_are_no_numbers(job, predictor, capsys):
         (np.full((64, 64, 4), 0, np.uint8), "has nothing but background"),
     ],
 )
-def test_a_picture_of_nothing_is_predicted_and_warned_about(job, predictor, capsys, image, says):
+def test_a_picture_of_nothing_is_predicted_and_warned_about(job, corner, capsys, image, says):
     job.put("a.png", image)
     job.put("b.png", head().astype(np.uint16))
     assert job.run("--overlays") == 0
@@ -89,8 +82,8 @@ def test_a_picture_of_nothing_is_predicted_and_warned_about(job, predictor, caps
 class TestMaskedArrays:
     def test_what_is_masked_is_background(self):
         outside = np.where(inside(), head(), np.int16(-32768))
-        predictor = corner_predictor()
-        masks, probs = predictor.predict([np.ma.MaskedArray(outside, ~inside()), np.where(inside(), head(), 300)])
+        corner = corner_predictor()
+        masks, probs = corner.predict([np.ma.MaskedArray(outside, ~inside()), np.where(inside(), head(), 300)])
         np.testing.assert_array_equal(masks[0], wanted())
         # The first percentile of the head's pixels is 300.
         np.testing.assert_array_equal(probs[0], probs[1])

@@ -10,18 +10,11 @@ import pytest
 from nibabel.orientations import axcodes2ornt, ornt_transform
 from PIL import Image
 
-from tests.helpers.corner import SIDE, corner_predictor, dice, head, mask_of, wanted
+from tests.helpers.corner import SIDE, dice, head, mask_of, wanted
 from tests.helpers.images import dicom_file
 
 
-@pytest.fixture
-def predictor(monkeypatch):
-    one = corner_predictor()
-    monkeypatch.setattr("unet_jax.runs.networks.load", lambda *given, **named: one)
-    return one
-
-
-def test_the_network_is_not_symmetric(job, predictor):
+def test_the_network_is_not_symmetric(job, corner):
     ways = {
         "a": lambda image: image,
         "side": np.transpose,
@@ -37,7 +30,7 @@ def test_the_network_is_not_symmetric(job, predictor):
 
 
 @pytest.mark.parametrize("axes", ["RAS", "LPS", "LAS", "RPI", "SAR", "ASL", "PLI"])
-def test_volumes_however_they_are_stored(job, predictor, axes):
+def test_volumes_however_they_are_stored(job, corner, axes):
     volume = np.stack([head() // 2, head(), head() // 3], axis=-1)  # rows to posterior, columns to the left, up
     known = nib.Nifti1Image(volume, np.array([[0, -0.5, 0, 9], [-0.5, 0, 0, 8], [0, 0, 3, 7], [0, 0, 0, 1]]))
     assert nib.aff2axcodes(known.affine) == ("P", "L", "S")
@@ -63,7 +56,7 @@ def test_volumes_however_they_are_stored(job, predictor, axes):
         ([0, -1, 0, 1, 0, 0], lambda image: image.T[:, ::-1]),
     ],
 )
-def test_dicom_files_however_they_are_stored(job, predictor, cosines, store):
+def test_dicom_files_however_they_are_stored(job, corner, cosines, store):
     dicom_file(job.source / "a.dcm", store(head()), ImageOrientationPatient=cosines, PixelSpacing=[0.5, 0.5])
     assert job.run("--overlays") == 0
     np.testing.assert_array_equal(mask_of(job, "a.png"), store(wanted()))
@@ -75,7 +68,7 @@ def test_dicom_files_however_they_are_stored(job, predictor, cosines, store):
 
 @pytest.mark.parametrize("spacing", ["PixelSpacing", "ImagerPixelSpacing"])
 @pytest.mark.parametrize(("step_y", "step_x"), [(1, 4), (4, 1), (1, 2)])
-def test_pixels_that_are_not_square(job, predictor, spacing, step_y, step_x):
+def test_pixels_that_are_not_square(job, corner, spacing, step_y, step_x):
     squeezed = head().reshape(SIDE // step_y, step_y, SIDE // step_x, step_x).mean((1, 3)).astype(np.int16)
     dicom_file(job.source / "a.dcm", squeezed, **{spacing: [0.5 * step_y, 0.5 * step_x]})
     assert job.run() == 0
@@ -85,10 +78,10 @@ def test_pixels_that_are_not_square(job, predictor, spacing, step_y, step_x):
     assert dice(grown, wanted()) > {4: 0.9, 2: 0.95}[max(step_y, step_x)]
     (row,) = job.table()
     assert float(row["tumor_mm2"]) == mask.sum() * 0.25 * step_y * step_x
-    np.testing.assert_array_equal(predictor.predict(job.source / "a.dcm").masks, mask)
+    np.testing.assert_array_equal(corner.predict(job.source / "a.dcm").masks, mask)
 
 
-def test_a_volume_across_thick_slices(job, predictor, capsys):
+def test_a_volume_across_thick_slices(job, corner, capsys):
     # A coronal head of axial slices four times as thick as their pixels: axes to the right, anterior, up.
     volume = np.repeat(head()[::-4, None, ::-1].transpose(2, 1, 0), 3, axis=1)
     job.source.mkdir()
@@ -106,7 +99,7 @@ def test_a_volume_across_thick_slices(job, predictor, capsys):
     assert [row["reason"] for row in job.table()] == [f"{says}; --axis 2 takes those", *[""] * 23]
 
 
-def test_a_picture_that_viewers_turn(job, predictor, capsys):
+def test_a_picture_that_viewers_turn(job, corner, capsys):
     exif = Image.Exif()
     exif[274] = 6  # turned clockwise when shown, so stored counter-clockwise
     grey = (head() // 8).astype(np.uint8)
@@ -117,7 +110,7 @@ def test_a_picture_that_viewers_turn(job, predictor, capsys):
     says = "has orientation 6: predicted as viewers show it; the mask fits the pixels as stored"
     assert [row["reason"] for row in job.table()] == [says]
     assert f"warning: a.png: {says}\n" in capsys.readouterr().err
-    masks, probs = predictor.predict(job.source / "a.png")
+    masks, probs = corner.predict(job.source / "a.png")
     np.testing.assert_array_equal(masks, np.rot90(wanted()))
     assert probs.shape == (64, 64) and probs.flags.c_contiguous
     assert job.run("--no-upright") == 0

@@ -29,8 +29,7 @@ class Found(NamedTuple):
 def find_files(source: Path) -> Found:
     """Tell the image files of a folder and its subfolders from the others; or take the one file given.
 
-    Images are known by `suffixes`; DICOM by its content, whatever its name, but for objects that
-    are no picture.
+    Images are known by `suffixes`; DICOM by its content, whatever its name, but for objects that are no picture.
     Hidden files and folders are no part of it, nor are NO_SLICES. Links to folders are followed unless they lead back
     to a folder that they are in.
 

@@ -67,6 +67,11 @@ class Output:
         return self.folder / (f"{TABLE}.csv" if n == 1 else f"{TABLE}.{k}-of-{n}.csv")
 
 
+def without_frame(mask: str) -> str:
+    """Name the mask of a file of one frame, of the name of a frame's mask; another name stays as it is."""
+    return re.sub(r"-\d{4,}(?=\.png$)", "", mask)
+
+
 def unfinished(table: Path) -> Path:
     """Name the file that a table is while it is being made."""
     return table.with_name(f".{table.name}.part")

@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import os
-import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
@@ -16,13 +15,10 @@ from jaxtyping import Bool, Float
 
 from unet_jax.config import UserError
 from unet_jax.imaging.scan import Spacing
-from unet_jax.inference.output import TABLE, Output, tables_in, unfinished
+from unet_jax.inference.output import TABLE, Output, tables_in, unfinished, without_frame
 from unet_jax.scoring.components import bounding_box
 from unet_jax.shared.files import is_full, naming, replacing
 from unet_jax.shared.signals import held
-
-_FRAME = re.compile(r"-\d{4,}(?=\.png$)")
-"""Number of a frame in the name of its mask."""
 
 
 def _number(format: str) -> Any:
@@ -243,7 +239,7 @@ class Table:
         if names := self._masks_before - self._masks:
             share = set(self._output.share(self._images))
             others = {self._output.of(image)["mask"].as_posix() for image in self._images if image not in share}
-            names = {name for name in names if name not in others and _FRAME.sub("", name) not in others}
+            names = {name for name in names if name not in others and without_frame(name) not in others}
         self.older = sorted(name for name in names if os.path.exists(self._output.folder / name))
         made = self._made | ({"older_masks": self.older} if self.older else {})
         with replacing(self.path.with_suffix(".json")) as f:
