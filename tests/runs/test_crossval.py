@@ -104,7 +104,10 @@ def test_a_stopped_one_goes_on(crossvalidated, tiny_data, tmp_path, monkeypatch,
         monkeypatch.setattr(module, "draw_folds", None)
     assert train.main(["--workdir", str(workdir / "fold-2")]) == 0
     assert crossval.main(["--workdir", str(workdir)]) == 0
-    assert summary(workdir / "eval" / "oof") == summary(crossvalidated / "eval" / "oof")
+    got, expected = summary(workdir / "eval" / "oof"), summary(crossvalidated / "eval" / "oof")
+    # A network's digest is that of its checkpoint's files, in which the time of writing stands.
+    assert len(got.pop("networks")) == len(expected.pop("networks")) == 3
+    assert got == expected
 
 
 @pytest.mark.slow

@@ -1,0 +1,1 @@
+"""Networks in exported files, ONNX and StableHLO: what the files say of them, and how they are run."""
