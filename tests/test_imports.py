@@ -213,7 +213,17 @@ def test_a_command_imports_what_is_heavy_inside_main(command):
 @pytest.mark.parametrize(
     ("library", "places"),
     [
-        ("jax", ("unet_jax.models.", "unet_jax.training.", "unet_jax.inference.programs", "unet_jax.runs.")),
+        (
+            "jax",
+            (
+                "unet_jax.models.",
+                "unet_jax.training.",
+                "unet_jax.inference.programs",
+                "unet_jax.runs.",
+                "unet_jax.deploy.",
+            ),
+        ),
+        ("onnx", ("unet_jax.deploy.",)),
         ("flax.linen", ("unet_jax.models.",)),
         ("orbax", ("unet_jax.training.checkpoints.",)),
         ("safetensors", ("unet_jax.runs.model_folder", "unet_jax.models.pretrained", "unet_jax.models.from_torch")),

@@ -16,7 +16,7 @@ Timing = Literal[Name, "pipeline", "convert", "predict", "startup"]
 NAMES: tuple[Timing, ...] = (*NETWORKS, "pipeline", "convert", "predict", "startup")
 PROFILED = Case(16, 16, 128)
 NOT_THE_SAME = (
-    "best_*: the peer is a network of the same kind, not the same function, with weights of its own; so the ratio "
+    "best_*: smp is a network of the same kind, not the same function, with weights of its own; so the ratio "
     "compares two choices, not two ways to compute one thing."
 )
 FIGURE = Path(__file__).with_name("sweep.png")
@@ -28,9 +28,11 @@ class Options:
 
     only: tuple[Literal[Timing, "memory", "scaling"], ...] = ()
     """What to measure; by default all but memory and scaling."""
-    against: tuple[Literal["torch", "keras", "smp"], ...] = ()
+    against: tuple[Literal["torch", "keras", "smp", "onnxruntime"], ...] = ()
     """Peers to measure beside the networks: torch and keras beside train_step, inference and the sweep, smp
-    (segmentation_models_pytorch) beside best_train_step and best_inference. torch and smp need the extra `peers`."""
+    (segmentation_models_pytorch) beside best_train_step and best_inference, onnxruntime, with our networks as they are
+    exported, beside inference and best_inference in float32. torch and smp need the extra `peers`, onnxruntime needs
+    `onnx`."""
     precision: tuple[Precision, ...] = ("float32",)
     """What train_step, inference, best_train_step and best_inference compute in, ours and the peers'; one after the
     other if several are given. All else is float32."""
@@ -72,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows += workers.alone("experiments.benchmarks.commands", "startup")
     if rows:
         print("\n" + table(rows), flush=True)
-        if any(row.name.startswith("best_") and row.peer_ms is not None for row in rows):
+        if "smp" in options.against and any(row.name.startswith("best_") for row in rows):
             print("\n" + NOT_THE_SAME, flush=True)
         if options.json is not None:
             options.json.write_text(json.dumps([row.as_json() for row in rows], indent=1) + "\n")

@@ -15,11 +15,13 @@ from experiments.benchmarks.flops import forward_flops, train_flops
 from experiments.benchmarks.workers import Worker
 from unet_jax.config import RunError, UserError
 
-Peer = Literal["torch", "keras", "smp"]
-SAME: tuple[Peer, ...] = ("torch", "keras")
+Peer = Literal["torch", "keras", "smp", "onnxruntime"]
+PLAIN: tuple[Peer, ...] = ("torch", "keras")
 """Peers of plain networks: they compute the same function, which is verified before they are timed."""
 ALIKE: tuple[Peer, ...] = ("smp",)
 """Peers of the preset `best`: networks of the same kind, with weights of their own."""
+EXPORTED: tuple[Peer, ...] = ("onnxruntime",)
+"""What our own exported networks are run by, of all kinds: the same function, verified too; inference in float32."""
 
 ROUNDS = 7
 BLOCK_SECONDS = 1.0
@@ -36,13 +38,20 @@ NEEDED = {
     "torch": ("torch",),
     "keras": ("keras", "tensorflow"),
     "smp": ("segmentation_models_pytorch", "timm", "torch"),
+    "onnxruntime": ("onnx", "onnxruntime"),
 }
 PEERS_EXTRA = "pip install -e '.[peers]'"
-REMEDY = {"torch": PEERS_EXTRA, "keras": "pip install tensorflow-cpu", "smp": PEERS_EXTRA}
+REMEDY = {
+    "torch": PEERS_EXTRA,
+    "keras": "pip install tensorflow-cpu",
+    "smp": PEERS_EXTRA,
+    "onnxruntime": "pip install -e '.[onnx]'",
+}
 ENVIRONMENT = {
     "ours": {},
     "torch": {},
     "smp": {},
+    "onnxruntime": {},
     "keras": {"KERAS_BACKEND": "tensorflow", "TF_ENABLE_ONEDNN_OPTS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"},
 }
 
@@ -63,7 +72,7 @@ def compare(
         replace(case, precision=precision) for precision in dict.fromkeys(precisions) for case in ANYWHERE
     ]
     needed: list[Peer] = [
-        peer for peer in against if any(peer in fitting(case) and _kinds(case, names) for case in cases)
+        peer for peer in against if any(peer in fitting(case, kind) for case in cases for kind in _kinds(case, names))
     ]
     with started(needed) as sides:
         if sides["ours"].call("describe")["accelerator"]:
@@ -73,19 +82,23 @@ def compare(
             kinds = _kinds(case, names)
             if not kinds:
                 continue
-            here = {name: side for name, side in sides.items() if name == "ours" or name in fitting(case)}
-            build(here, case)
+            build({name: sides[name] for kind in kinds for name in _measured(sides, case, kind)}, case)
             for kind in kinds:
-                medians = timed(here, kind, case)
+                medians = timed({name: sides[name] for name in _measured(sides, case, kind)}, kind, case)
                 _report_share(sides["ours"], kind, case, medians["ours"])
                 fastest = min((medians[peer] for peer in medians if peer != "ours"), default=None)
                 rows[case.name(kind)].append(Row(case.name(kind), case.shape, medians["ours"], fastest))
     return [row for name in names for row in rows[name]]
 
 
-def fitting(case: AnyCase) -> tuple[Peer, ...]:
-    """The peers that have a network for the case."""
-    return ALIKE if isinstance(case, BestCase) else SAME
+def fitting(case: AnyCase, kind: Kind) -> tuple[Peer, ...]:
+    """The peers that compute this with a network for the case."""
+    exported = EXPORTED if kind == "inference" and case.precision == "float32" else ()
+    return (*(ALIKE if isinstance(case, BestCase) else PLAIN), *exported)
+
+
+def _measured(sides: Mapping[str, Worker], case: AnyCase, kind: Kind) -> list[str]:
+    return [name for name in sides if name == "ours" or name in fitting(case, kind)]
 
 
 def _kinds(case: AnyCase, names: Sequence[Name]) -> list[Kind]:
@@ -112,30 +125,29 @@ def started(against: Sequence[Peer]) -> Iterator[dict[str, Worker]]:
 
 
 def build(sides: Mapping[str, Worker], case: AnyCase) -> None:
-    """Make the case's network everywhere, a plain one with our weights.
+    """Make the case's network everywhere, with our weights but in `ALIKE`.
 
     Args:
         sides: ours, and peers that fit the case.
         case: which network.
 
     Raises:
-        RunError: a peer of a plain network computes another function than ours.
+        RunError: a peer that is no `ALIKE` computes another function than ours.
     """
     weights = sides["ours"].call("build", case)
-    if isinstance(case, BestCase):
-        ours = sum(value.size for name, value in weights.items() if name.startswith("params/"))
-        for name in sides:
-            if name != "ours":
-                values, flops = sides[name].call("build", case)
-                _report_alike(name, case, values, flops, ours)
-        return
-    expected: tuple[Any, float] = sides["ours"].call("evaluate")
+    expected: Any = None
     for name, side in sides.items():
         if name == "ours":
             continue
+        if name in ALIKE:
+            values, flops = side.call("build", case)
+            _report_alike(name, case, values, flops, weights)
+            continue
+        if expected is None:
+            expected = sides["ours"].call("evaluate")
         side.call("build", case, weights)
         logits, loss = side.call("evaluate")
-        differ = max(float(np.abs(logits - expected[0]).max()), abs(loss - expected[1]))
+        differ = max(float(np.abs(logits - expected[0]).max()), 0.0 if loss is None else abs(loss - expected[1]))
         if not differ <= TOLERANCE:
             raise RunError(
                 f"{name} does not compute our network at {case.shape}: logits or loss differ by {differ:.2g}, and may "
@@ -167,13 +179,14 @@ def timed(
     for name, seconds in blocks.items():
         low, _, high = statistics.quantiles(seconds, n=4)
         print(
-            f"  {name:6} {medians[name]:9.3f}  (middle half {1000 * low:.3f} to {1000 * high:.3f}; {ways[name]})",
+            f"  {name:11} {medians[name]:9.3f}  (middle half {1000 * low:.3f} to {1000 * high:.3f}; {ways[name]})",
             flush=True,
         )
     return medians
 
 
-def _report_alike(name: str, case: BestCase, values: int, flops: int, ours: int) -> None:
+def _report_alike(name: str, case: AnyCase, values: int, flops: int, weights: Mapping[str, np.ndarray]) -> None:
+    ours = sum(value.size for name, value in weights.items() if name.startswith("params/"))
     print(
         f"{name}, {case.shape}: a network of the same kind, not the same function. Its weights are its own and were "
         f"not compared with ours: {values:,} values (ours {ours:,}), {flops / 1e9:.2f} GFLOP a slice forward "

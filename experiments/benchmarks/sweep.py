@@ -6,7 +6,7 @@ from pathlib import Path
 
 from experiments.benchmarks.cases import KINDS, Case, Kind
 from experiments.benchmarks.flops import forward_flops, train_flops
-from experiments.benchmarks.network import SAME, Peer, build, started, timed
+from experiments.benchmarks.network import PLAIN, Peer, build, started, timed
 
 BASE = Case(width=16, batch=4, size=128)
 AXES: Mapping[str, Sequence[int]] = {"size": (32, 64, 128, 256), "batch": (1, 2, 4, 8, 16), "width": (8, 16, 32, 64)}
@@ -35,7 +35,7 @@ class Point:
 def sweep(against: Sequence[Peer]) -> tuple[list[Point], float]:
     """The points, and the operations a second of a large float32 matrix product."""
     points, seen = [], {}
-    with started([peer for peer in against if peer in SAME]) as sides:
+    with started([peer for peer in against if peer in PLAIN]) as sides:
         peak = sides["ours"].call("matmul_peak", "float32")
         for axis, values in AXES.items():
             for value in values:

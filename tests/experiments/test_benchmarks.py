@@ -92,6 +92,31 @@ def test_a_network_of_the_same_kind_in_smp():
         assert rough != pytest.approx(losses[:1], abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    "case",
+    [Case(width=4, batch=3, size=16, levels=2), pytest.param(BestCase(batch=2, size=32), marks=pytest.mark.slow)],
+    ids=["plain", "best"],
+)
+def test_an_exported_network_in_onnxruntime_is_ours(case):
+    here = ours.Side()
+    with process_of("onnxruntime") as peer:
+        network.build({"ours": InProcess(here), "onnxruntime": peer}, case)
+        np.testing.assert_allclose(peer.call("evaluate")[0], here.evaluate()[0], atol=1e-4)
+        assert peer.call("prepare", "inference")[1] > 0
+        with pytest.raises(RunError, match="kind is train_step"):
+            peer.call("prepare", "train_step")
+
+
+class InProcess:
+    """Calls to the side that is here."""
+
+    def __init__(self, side: ours.Side):
+        self.side = side
+
+    def call(self, method, *args):
+        return getattr(self.side, method)(*args)
+
+
 class Fake:
     """A framework that gives these logits."""
 
@@ -161,6 +186,15 @@ def test_each_network_meets_the_peers_that_have_it(monkeypatch):
     (row,) = network.compare(["best_train_step"], ["torch"])
     assert (row.name, row.peer_ms) == ("best_train_step", None)
     assert begun == [["smp", "keras"], []]
+    met.clear()
+    network.compare(["train_step", "inference", "best_inference"], ["keras", "onnxruntime"], ["float32", "bfloat16"])
+    assert [sides for kind, shape, sides in met if kind == "train_step"] == [["ours", "keras"]] * 2
+    assert [(shape, sides[1:]) for kind, shape, sides in met if kind == "inference"] == [
+        ("width 4, batch 1, 32 px", ["keras", "onnxruntime"]),
+        ("batch 2, 64 px", ["onnxruntime"]),
+        ("width 4, batch 1, 32 px, bfloat16", ["keras"]),
+        ("batch 2, 64 px, bfloat16", []),
+    ]
 
 
 def test_everyone_gets_the_same_sample():

@@ -3,6 +3,7 @@
 import functools
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,10 +22,11 @@ def depthwise(x: Float[Array, "b h w c"], kernel: Float[Array, "k k 1 c"], strid
     return form(x, kernel, stride)
 
 
-def same_padding(side: int, size: int, stride: int) -> tuple[int, int]:
+def same_padding(side: Any, size: int, stride: int) -> tuple[int, int]:
     """Give the zeros before and after an axis under TensorFlow's padding SAME, where an odd one comes after.
 
-    PyTorch's padding by `size // 2` differs from it under stride 2 for an even side.
+    PyTorch's padding by `size // 2` differs from it under stride 2 for an even side. `side` is a number, or what stands
+    for any multiple of a number when a network is exported.
     """
     outputs = -(-side // stride)
     total = max((outputs - 1) * stride + size - side, 0)

@@ -52,8 +52,13 @@ class UNet(nn.Module):
         return classify(decode(features, layers), layers)
 
 
-def check_size(h: int, w: int, config: ModelConfig) -> None:
-    """Raise UserError unless both sides are multiples of the network's stride."""
+def check_size(h: Any, w: Any, config: ModelConfig) -> None:
+    """Raise UserError unless both sides are multiples of the network's stride.
+
+    Args:
+        h, w: numbers, or what stands for any multiple of a number when a network is exported.
+        config: of the network.
+    """
     if h % config.stride or w % config.stride or not (h and w):
         other = "levels" if config.encoder == "plain" else "encoder"
         raise UserError(

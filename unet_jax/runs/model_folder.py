@@ -128,6 +128,8 @@ def open_model(model: str | Path) -> TrainedNetwork:
         size=info.size,
         intensity_max=info.intensity_max,
         step=info.step,
+        seed=info.seed,
+        data_digest=info.data_digest,
         sha256=sha256,
         variables=jax.device_put(variables),
         threshold=info.threshold,

@@ -4,10 +4,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from unet_jax.config import ModelConfig, PreprocessConfig
+from unet_jax.config import TUMORS, ModelConfig, PreprocessConfig, UserError
 from unet_jax.inference import programs
 from unet_jax.inference.network import Network
 from unet_jax.models.compiler import computed_precision, library
+from unet_jax.models.pretrained import HUB
 from unet_jax.scoring.components import Postprocess
 
 
@@ -27,6 +28,10 @@ class TrainedNetwork:
     """Largest intensity of the training slices at the network's size."""
     step: int
     """Training step of the weights."""
+    seed: int
+    """Seed of the run."""
+    data_digest: str
+    """Digest of the converted dataset that it was trained on."""
     sha256: str
     """Digest of the weights' files."""
     variables: Any
@@ -38,6 +43,26 @@ class TrainedNetwork:
     """Why there is no threshold; None where there is one."""
     postprocess: Postprocess | None
     """Cleaning of masks that was best on validation; None where none was chosen for these weights."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the network's outputs."""
+        return ("tumor",) if self.model.classes == 1 else TUMORS
+
+    @property
+    def published_model(self) -> ModelConfig:
+        """The model as it is told to others: of a local file of weights the name alone, without its folder."""
+        weights = self.model.encoder_weights
+        return replace(self.model, encoder_weights=weights if weights.startswith(HUB) else Path(weights).name)
+
+    def chosen_threshold(self) -> float:
+        """Return the threshold that was chosen on validation; UserError where none was for these weights."""
+        if self.threshold is None:
+            raise UserError(
+                f"{self.path} has no threshold for step {self.step}: {self.threshold_note}. "
+                f"Run `python -m unet_jax.eval --workdir {self.path} --split val` first."
+            )
+        return self.threshold
 
     def network(self, *, onednn: bool = True) -> Network:
         """Give the network as a predictor takes it, computed in bfloat16 only if it was trained so and that is faster.

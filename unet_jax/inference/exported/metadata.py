@@ -1,8 +1,9 @@
-"""What an exported file says of its network: in ONNX its metadata, beside StableHLO a file of JSON."""
+"""Metadata of exported files: in ONNX a part of the file, beside StableHLO a file of JSON."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from unet_jax.config import PreprocessConfig, UserError, from_object
@@ -15,7 +16,7 @@ ONNX, STABLEHLO = ".onnx", ".stablehlo"
 """Suffixes of exported files."""
 
 BESIDE = ".json"
-"""What the name of a StableHLO file's metadata has after that of the file itself."""
+"""Suffix that the metadata of a StableHLO file have after that file's whole name."""
 
 
 @dataclass(frozen=True)
@@ -86,3 +87,8 @@ def from_text(texts: Mapping[str, str], source: str) -> Metadata:
         return metadata.check("")
     except UserError as e:
         raise UserError(f"{source}: {e}") from None
+
+
+def beside(path: Path) -> Path:
+    """Name the file of metadata that belongs to a StableHLO file."""
+    return path.with_name(path.name + BESIDE)

@@ -1,17 +1,26 @@
-"""Export of a run's network to a model folder."""
+"""A trained network as a model folder: that of a run, or another model anew."""
 
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import unet_jax
-from unet_jax.config import TUMORS, UserError, flatten
+from unet_jax.config import UserError, flatten
 from unet_jax.data.converted.arrays import Arrays, open_arrays
 from unet_jax.data.recognise import keys_of
-from unet_jax.models.pretrained import HUB
 from unet_jax.reporting.model_card import model_card
 from unet_jax.runs.initial import read_initial
-from unet_jax.runs.model_folder import FORMAT_VERSION, Dtype, ModelInfo, write_model
+from unet_jax.runs.model_folder import (
+    CARD,
+    FORMAT_VERSION,
+    Dtype,
+    ModelInfo,
+    model_path,
+    open_model,
+    read_info,
+    read_training_slices,
+    write_model,
+)
 from unet_jax.runs.networks import TrainedRun, least_postprocess, open_run
 from unet_jax.runs.opening import check_digest
 
@@ -19,7 +28,7 @@ MAY_DIFFER = ("data", "loader.pipeline", "model.encoder-weights", "model.precisi
 """Options that the recipe of a network does not depend on: where things lie, and how it was computed."""
 
 
-def export(
+def export_run(
     workdir: Path,
     out: Path,
     *,
@@ -67,6 +76,24 @@ def export(
     return info
 
 
+def export_model(model: str, out: Path, *, dtype: Dtype | None) -> ModelInfo:
+    """Write a model to a folder of its own, the same but for the type of its parameters.
+
+    Args:
+        model: as in `open_model`.
+        out: folder to make, or one of an earlier export.
+        dtype: type to store `params` in; None for that of the model.
+
+    Returns:
+        The content of config.json.
+    """
+    network, info = open_model(model), read_info(model_path(model))
+    info = info if dtype is None else replace(info, dtype=dtype)
+    card = (network.path / CARD).read_text("utf-8")
+    write_model(out, info, network.variables, read_training_slices(network.path), card)
+    return info
+
+
 def describe(run: TrainedRun, arrays: Arrays, dtype: Dtype, chosen_by: TrainedRun) -> ModelInfo:
     """Describe a run's network as a model folder does.
 
@@ -77,30 +104,22 @@ def describe(run: TrainedRun, arrays: Arrays, dtype: Dtype, chosen_by: TrainedRu
     Raises:
         UserError: no threshold or post-processing was chosen for the checkpoint of `chosen_by`.
     """
-    if chosen_by.threshold is None:
-        raise UserError(
-            f"{chosen_by.path} has no threshold for step {chosen_by.step}: {chosen_by.threshold_note}. "
-            f"Run `python -m unet_jax.eval --workdir {chosen_by.path} --split val` first."
-        )
-    weights = run.model.encoder_weights
-    # Of a local file the name alone: its folder is nobody's business, and elsewhere another one.
-    source = weights if weights.startswith(HUB) else Path(weights).name
     initial = read_initial(run.workdir, run.config)
     return ModelInfo(
         format_version=FORMAT_VERSION,
         unet_jax=unet_jax.__version__,
         dtype=dtype,
-        model=replace(run.model, encoder_weights=source),
+        model=run.published_model,
         preprocess=run.preprocess,
-        classes=("tumor",) if run.model.classes == 1 else TUMORS,
+        classes=run.classes,
         size=run.size,
-        threshold=chosen_by.threshold,
+        threshold=chosen_by.chosen_threshold(),
         postprocess=least_postprocess([chosen_by]),
         mask_rule=arrays.mask_rule,
         intensity_max=run.intensity_max,
         step=run.step,
-        seed=run.config.seed,
-        data_digest=run.split.data_digest,
+        seed=run.seed,
+        data_digest=run.data_digest,
         checkpoint_sha256=run.sha256,
         init_from=initial.init_from.sha256 if initial and initial.init_from else None,
     )

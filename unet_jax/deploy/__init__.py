@@ -1,0 +1,1 @@
+"""Trained networks taken out of the program: ONNX and StableHLO files."""
