@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from unet_jax.config import PreprocessConfig, UserError, from_object
@@ -86,3 +87,8 @@ def from_text(texts: Mapping[str, str], source: str) -> Metadata:
         return metadata.check("")
     except UserError as e:
         raise UserError(f"{source}: {e}") from None
+
+
+def beside(path: Path) -> Path:
+    """Name the file of metadata that belongs to a StableHLO file."""
+    return path.with_name(path.name + BESIDE)
