@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from importlib.util import find_spec
 from pathlib import Path
 
 from unet_jax.config import UserError
@@ -45,6 +46,8 @@ def load(
         raise UserError(f"--checkpoint is {checkpoint}, but {file} has one set of weights. Give a --workdir with it.")
     if file is not None and uncertainty:
         raise UserError(f"{file} has no dropout in its graph, so one network alone has no spread. Give a --workdir.")
+    if postprocess and find_spec("scipy") is None:
+        raise UserError("--postprocess takes scipy, which is not installed: pip install scipy")
     without_jax = file is not None and file.suffix.lower() == ONNX
     named = model or next(iter(workdirs), "the package's own model")
     with nullcontext() if without_jax else _jax_for(named, keep_programs):

@@ -188,13 +188,12 @@ def test_what_an_exported_file_does_not_give(exported_file, given, named, messag
     assert "\n" not in str(raised.value)
 
 
-def test_other_commands_say_what_they_take_instead(onnx_file, tmp_path):
-    scored = ["--data", str(tmp_path), "--output", str(tmp_path / "out")]
+def test_other_commands_say_what_they_take_instead(onnx_file, tiny_data, tmp_path):
+    scored = ["--data", str(tiny_data), "--output", str(tmp_path / "out")]
     with pytest.raises(UserError, match=r"is an exported file, which `unet_jax.predict` and .* Give the workdir or"):
         eval.main(["--model", str(onnx_file), *scored])
     with pytest.raises(UserError, match="expected a workdir"):
         eval.main(["--workdir", str(onnx_file)])
-    with pytest.raises(UserError, match=r"--init-from is .*\.onnx; expected the workdir of a trained run"):
-        train.main(["--workdir", str(tmp_path / "run"), "--init-from", str(onnx_file)])
-    with pytest.raises(UserError, match=r"--init-from is .*\.onnx; expected the workdir of a trained run"):
-        crossval.main(["--workdir", str(tmp_path / "cv"), "--init-from", str(onnx_file)])
+    for command in (train, crossval):
+        with pytest.raises(UserError, match=r"--init-from is .*\.onnx; expected the workdir of a trained run"):
+            command.main(["--workdir", str(tmp_path / "w"), "--data", str(tiny_data), "--init-from", str(onnx_file)])

@@ -68,7 +68,7 @@ def _network(path: Path, metadata: Metadata, run: Run, library: str) -> Network:
 
     return Network(
         name=str(path),
-        model_name=one_line(metadata.name),
+        model_name=" ".join(metadata.name.split()) or path.name,
         size=metadata.size,
         probabilities=probabilities,
         spread=None,
