@@ -1,4 +1,4 @@
-"""What an exported file says of its network: in ONNX its metadata, beside StableHLO a file of JSON."""
+"""Metadata of exported files: in ONNX a part of the file, beside StableHLO a file of JSON."""
 
 import json
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Where the tensors of an ONNX file lie, told from its bytes before any library acts on them."""
+"""A search for tensors of an ONNX file that lie elsewhere, by its bytes, before any library acts on them."""
 
 _PARTS = {
     "model": {7: "graph", 20: "training", 25: "function"},
