@@ -16,7 +16,7 @@ ONNX, STABLEHLO = ".onnx", ".stablehlo"
 """Suffixes of exported files."""
 
 BESIDE = ".json"
-"""What the name of a StableHLO file's metadata has after that of the file itself."""
+"""Suffix that the metadata of a StableHLO file have after that file's whole name."""
 
 
 @dataclass(frozen=True)
