@@ -1,6 +1,5 @@
 """The lines of the README that run an ONNX file without this package, and those in JavaScript."""
 
-import os
 import re
 import shutil
 import subprocess
@@ -12,6 +11,7 @@ import pytest
 from PIL import Image
 
 import unet_jax
+from tests.helpers.corner import dice
 from tests.helpers.exported import SIZE
 from unet_jax.data.raw import find_slices
 from unet_jax.imaging.formats.mat import read_slice
@@ -41,13 +41,9 @@ def python(folder: Path, scan: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def masks(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    return np.asarray(Image.open(folder / "mask.png")) > 0, unet_jax.load(folder / "model.onnx").predict(
-        folder / "scan.png"
-    ).masks
-
-
-def dice(a: np.ndarray, b: np.ndarray) -> float:
-    return 2 * (a & b).sum() / (a.sum() + b.sum())
+    """The mask that was written, and that of `unet_jax.load`."""
+    ours = unet_jax.load(folder / "model.onnx").predict(folder / "scan.png").masks
+    return np.asarray(Image.open(folder / "mask.png")) > 0, ours
 
 
 @pytest.fixture(scope="module")
@@ -60,17 +56,17 @@ def phantom(raw_phantom) -> np.ndarray:
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_python_of_a_scan_at_the_networks_size(folder, dtype):
     scan = np.random.default_rng(1).integers(0, np.iinfo(dtype).max, (SIZE, SIZE)).astype(dtype)
-    ours, mask = python(folder, scan)
-    np.testing.assert_array_equal(ours, mask)
+    written, mask = python(folder, scan)
+    np.testing.assert_array_equal(written, mask)
     assert 0.3 < mask.mean() < 0.8
 
 
 @pytest.mark.parametrize("cut", [np.s_[:, :], np.s_[:, 60:450], np.s_[40:400, :], np.s_[::8, ::8]])
 def test_python_of_a_phantom_of_any_shape(folder, phantom, cut):
     scan = np.ascontiguousarray(phantom[cut])
-    ours, mask = python(folder, scan)
-    assert ours.shape == mask.shape == scan.shape and 0.05 < mask.mean() < 0.8
-    assert dice(ours, mask) > 0.99
+    written, mask = python(folder, scan)
+    assert written.shape == mask.shape == scan.shape and 0.05 < mask.mean() < 0.8
+    assert dice(written, mask) > 0.99
 
 
 @pytest.fixture(scope="module")
@@ -101,9 +97,9 @@ def test_javascript_of_a_phantom_of_any_shape(folder, packages, phantom, cut, dt
     shutil.copy(ROOT / "docs" / "onnx.mjs", packages)
     argv = [folder / "model.onnx", str(SIZE), "0.4", folder / "scan.png", folder / "mask.png"]
     command = ["node", "onnx.mjs", *argv]
-    done = subprocess.run(command, cwd=packages, env=os.environ, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=packages, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
-    theirs, mask = masks(folder)
-    assert theirs.shape == mask.shape == scan.shape
+    written, mask = masks(folder)
+    assert written.shape == mask.shape == scan.shape
     # The one resampler works in whole numbers, this in floating-point ones.
-    assert (theirs != mask).mean() < 1e-3
+    assert (written != mask).mean() < 1e-3
