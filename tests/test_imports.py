@@ -219,11 +219,13 @@ def test_a_command_imports_what_is_heavy_inside_main(command):
                 "unet_jax.models.",
                 "unet_jax.training.",
                 "unet_jax.inference.programs",
+                "unet_jax.inference.exported.stablehlo",
                 "unet_jax.runs.",
                 "unet_jax.deploy.",
             ),
         ),
         ("onnx", ("unet_jax.deploy.",)),
+        ("onnxruntime", ("unet_jax.inference.exported.onnx",)),
         ("flax.linen", ("unet_jax.models.",)),
         ("orbax", ("unet_jax.training.checkpoints.",)),
         ("safetensors", ("unet_jax.runs.model_folder", "unet_jax.models.pretrained", "unet_jax.models.from_torch")),
@@ -262,9 +264,17 @@ def test_data_scores_and_plots_are_there_without_jax():
 
 def test_a_model_folder_is_predicted_without_what_takes_long_to_import():
     # Orbax reads checkpoints alone, and SciPy labels components, where that is asked for.
-    _, loaded = loaded_by("import unet_jax.runs.networks, unet_jax.inference.folder, unet_jax.imaging.formats.picture")
+    _, loaded = loaded_by(
+        "import unet_jax.runs.load, unet_jax.runs.networks, unet_jax.inference.folder, unet_jax.imaging.formats.picture"
+    )
     assert {"jax", "flax", "PIL"} <= loaded
     assert loaded & {"orbax", "optax", "scipy", "matplotlib", "tensorflow"} == set()
+
+
+def test_an_onnx_file_is_predicted_without_what_a_network_in_jax_takes():
+    _, loaded = loaded_by("import unet_jax.runs.load, unet_jax.inference.folder, unet_jax.inference.exported.onnx")
+    assert {"numpy", "jaxtyping"} <= loaded
+    assert loaded & {"jax", "flax", "safetensors", "scipy", "h5py"} == set()
 
 
 def test_the_list_of_commands_has_a_line_for_each():

@@ -6,9 +6,9 @@ __version__ = "0.2.0"
 
 
 def __getattr__(name: str) -> Any:
-    """`load`, which is imported when it is first asked for, because jax takes a second."""
+    """`load`, which is imported when it is first asked for, because NumPy and jax take a second."""
     if name == "load":
-        from unet_jax.runs.networks import load
+        from unet_jax.runs.load import load
 
         return load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -79,12 +79,14 @@ def _score_model(options: Options, model: str) -> int:
     from unet_jax.models import compile_cache
     from unet_jax.reporting.terminal import summary_table
     from unet_jax.runs.evaluate import Part, score, write_evaluation
+    from unet_jax.runs.load import load
     from unet_jax.runs.model_folder import model_path, read_info, read_training_slices
-    from unet_jax.runs.networks import load
     from unet_jax.runs.predicted import predict_rows
     from unet_jax.shared.files import check_writable
 
     compile_cache.enable()
+    # Also refuses an exported file, which has no keys of slices.
+    folder = model_path(model)
     check_writable(options.output, "--output")
     predictor = load(
         model=model,
@@ -96,7 +98,7 @@ def _score_model(options: Options, model: str) -> int:
     arrays = open_arrays(options.data)
     _check_size(arrays, predictor)
     rows = np.arange(len(arrays))
-    found = recognise(keys_of(arrays, rows), among=read_training_slices(model_path(model)))
+    found = recognise(keys_of(arrays, rows), among=read_training_slices(folder))
     part = Part(predictor, predict_rows(predictor, arrays, rows, "predicting"))
     summary = write_evaluation(
         score([part], spacing=options.spacing, tolerance=options.tolerance),
@@ -107,7 +109,7 @@ def _score_model(options: Options, model: str) -> int:
         trained_on=found,
     )
     print(summary_table(summary))
-    before = read_info(model_path(model)).init_from
+    before = read_info(folder).init_from
     if before is not None:
         print(f"Its weights started from others (SHA-256 {before}), of whose training slices nothing is known here.")
     _report(options.output)

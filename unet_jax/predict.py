@@ -18,8 +18,8 @@ class Options:
     workdir: tuple[Path, ...] | None = None
     """Folder of the trained run; the probabilities of several are averaged."""
     model: str | None = None
-    """Instead of a workdir: a model of the package by its name, or a folder that `unet_jax.export` wrote. Default,
-    without --workdir: best."""
+    """Instead of a workdir: a model of the package by its name, or a folder, FILE.onnx or FILE.stablehlo that
+    `unet_jax.export` wrote. An ONNX file takes onnxruntime, and no jax. Default, without --workdir: best."""
     input: Path
     """Image, or folder of images; its subfolders are mirrored."""
     output: Path
@@ -74,12 +74,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"{options.input} holds {others} that are no image. Remove them, or leave out --strict.")
     read.check_packages(images)
 
-    # Imports jax, which takes a second that a mistyped path need not cost.
+    # Takes time that a mistyped path need not cost.
     from unet_jax.inference.folder import MANY, predict_images
     from unet_jax.inference.output import Output, check_output, folder_of
     from unet_jax.inference.table import Table, library_before
-    from unet_jax.models import compile_cache
-    from unet_jax.runs.networks import load
+    from unet_jax.runs.load import load
     from unet_jax.shared.progress import progress
 
     part = (options.part_id, options.num_parts)
@@ -90,7 +89,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     before = library_before(output) if options.skip_existing else None
     onednn = len(images) >= MANY if before is None else before == "oneDNN"
     every, images = images, output.share(images)
-    compile_cache.enable()
     predictor = load(
         *(options.workdir or ()),
         model=options.model,
@@ -101,6 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         uncertainty=options.uncertainty,
         dropout_samples=options.dropout_samples,
         onednn=onednn,
+        keep_programs=True,
     )
     root = folder_of(options.input)
     made = {"input": str(root.resolve())} | predictor.describe() | vars(reading)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.benchmarks.cases import Row, median_ms
-from unet_jax.runs.networks import load
+from unet_jax.runs.load import load
 
 DOORS = ("train", "eval", "predict", "compare", "crossval", "convert", "check", "download", "phantom", "tfds")
 

@@ -13,7 +13,7 @@ def fake(monkeypatch):
     class Fake(FakePredictor):
         pass
 
-    monkeypatch.setattr("unet_jax.runs.networks.load", lambda *given, **named: Fake.open(*given, **named))
+    monkeypatch.setattr("unet_jax.runs.load.load", lambda *given, **named: Fake.open(*given, **named))
     return Fake
 
 
@@ -26,5 +26,5 @@ def job(tmp_path):
 def corner(monkeypatch):
     """The network of `tests.helpers.corner`, which `predict` loads."""
     one = corner_predictor()
-    monkeypatch.setattr("unet_jax.runs.networks.load", lambda *given, **named: one)
+    monkeypatch.setattr("unet_jax.runs.load.load", lambda *given, **named: one)
     return one

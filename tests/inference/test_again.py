@@ -230,7 +230,7 @@ class TestParts:
         for i in range(6, 60):
             six.put(f"{i}.png", six.bright(i % 20))
         code = (
-            "import runpy, sys, unet_jax.runs.networks as p\n"
+            "import runpy, sys, unet_jax.runs.load as p\n"
             "space = runpy.run_path(sys.argv.pop(1))\n"
             "p.load = space['FakePredictor'].open\n"
             "from unet_jax.predict import main\n"

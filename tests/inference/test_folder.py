@@ -88,7 +88,7 @@ class TestFolder:
         assert job.run("--workdir", "runs/b", "runs/c", *more) == 0
         assert fake.opened == ((Path("runs/b"), Path("runs/c")), "12", 0.1)
         given = {"model": None, "tta": True, "postprocess": True, "uncertainty": False, "dropout_samples": 16}
-        given["onednn"] = False  # for one image
+        given |= {"onednn": False, "keep_programs": True}  # for one image
         assert fake.given == given
         assert job.table()[0]["tumor_pixels"] == "340"
         assert "threshold 0.1 (given by --threshold)" in capsys.readouterr().out

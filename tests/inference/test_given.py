@@ -6,7 +6,7 @@ from PIL import Image, ImageOps
 
 from unet_jax.config import UserError
 from unet_jax.data.converted.arrays import open_arrays
-from unet_jax.runs.networks import load
+from unet_jax.runs.load import load
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from unet_jax.data.splits import load_split
 from unet_jax.imaging.formats.mat import read_slice
 from unet_jax.imaging.resize import to_network
 from unet_jax.models.preprocess import preprocess
-from unet_jax.runs.networks import load
+from unet_jax.runs.load import load
 from unet_jax.runs.workdir import Workdir
 
 

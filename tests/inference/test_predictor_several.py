@@ -16,7 +16,8 @@ from unet_jax.inference.programs import make_predict
 from unet_jax.models.layers import Dropout
 from unet_jax.models.network import UNet
 from unet_jax.runs.choices import PostprocessChoice, Threshold, store_choice
-from unet_jax.runs.networks import load, open_run
+from unet_jax.runs.load import load
+from unet_jax.runs.networks import open_run
 from unet_jax.runs.workdir import Workdir
 from unet_jax.scoring.components import Postprocess
 

@@ -102,14 +102,14 @@ def test_in_a_process_of_its_own(job, number):
     for n in range(60):
         job.put(f"{n:02}.png", job.bright(n % 20))
     code = (
-        "import runpy, sys, unet_jax.runs.networks as networks\n"
+        "import runpy, sys, unet_jax.runs.load as module\n"
         "fake, seen = runpy.run_path(sys.argv.pop(1))['FakePredictor'], []\n"
         "def note(self, image):\n"
         "    seen.append(image)\n"
         "    if len(seen) == 40:\n"
         "        print('here', flush=True)\n"
         "        sys.stdin.readline()\n"
-        "fake.note, networks.load = note, fake.open\n"
+        "fake.note, module.load = note, fake.open\n"
         "from unet_jax import predict\n"
         "from unet_jax.shared import cli\n"
         "cli.run(predict.main)"

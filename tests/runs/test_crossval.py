@@ -20,7 +20,7 @@ from unet_jax.data.splits import load_split, make_split
 from unet_jax.imaging.resize import from_network
 from unet_jax.runs import crossval as drawing
 from unet_jax.runs.interrupts import Interrupts
-from unet_jax.runs.networks import load
+from unet_jax.runs.load import load
 from unet_jax.runs.opening import open_split
 from unet_jax.runs.workdir import Workdir, run_folders
 

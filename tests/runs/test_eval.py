@@ -15,8 +15,8 @@ from unet_jax.data.converted.arrays import open_arrays
 from unet_jax.data.converted.build import build
 from unet_jax.data.splits import load_split
 from unet_jax.imaging.resize import from_network
+from unet_jax.runs.load import load
 from unet_jax.runs.model_folder import open_model
-from unet_jax.runs.networks import load
 from unet_jax.scoring.components import CHOICES, Postprocess, postprocess
 
 

@@ -19,7 +19,7 @@ from unet_jax.data.converted.arrays import open_arrays
 from unet_jax.models import compiler
 from unet_jax.runs import crossval as folds
 from unet_jax.runs.interrupts import Interrupts
-from unet_jax.runs.networks import load
+from unet_jax.runs.load import load
 from unet_jax.runs.opening import choose_precision
 from unet_jax.runs.workdir import Workdir
 

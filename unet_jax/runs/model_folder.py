@@ -22,6 +22,7 @@ from safetensors.numpy import save
 from unet_jax.config import MaskRule, ModelConfig, PreprocessConfig, UserError, from_object
 from unet_jax.config.checks import Checked, Rule, added
 from unet_jax.data.recognise import SliceKeys, read_keys, write_keys
+from unet_jax.inference.exported.opening import is_exported
 from unet_jax.models.network import abstract_variables, check_size
 from unet_jax.runs.trained import TrainedNetwork
 from unet_jax.scoring.components import Postprocess
@@ -95,6 +96,11 @@ def model_path(model: str | Path) -> Path:
         return SHIPPED_FOLDER / model
     if (Path(model) / INFO).is_file():
         return Path(model)
+    if is_exported(model):
+        raise UserError(
+            f"{model} is an exported file, which `unet_jax.predict` and `unet_jax.load` alone take. Give the workdir "
+            "or model folder that it was made of."
+        )
     names = sorted(path.parent.name for path in SHIPPED_FOLDER.glob(f"*/{INFO}"))
     there = f"the package has {', '.join(names)}" if names else "the package has none of its own"
     raise UserError(
@@ -106,6 +112,13 @@ def model_path(model: str | Path) -> Path:
 def is_shipped(name: str) -> bool:
     """Tell whether the package has a model of that name."""
     return Path(name).name == name and (SHIPPED_FOLDER / name / INFO).is_file()
+
+
+def is_model(path: str | Path) -> bool:
+    """Tell whether a path is a model folder, or a name that of a model of the package and of no file or folder."""
+    if (Path(path) / WEIGHTS).is_file():
+        return True
+    return isinstance(path, str) and is_shipped(path) and not Path(path).exists()
 
 
 def open_model(model: str | Path) -> TrainedNetwork:

@@ -1,4 +1,4 @@
-"""Trained networks opened for inference: workdirs and models to predictors, and `unet_jax.load`."""
+"""Trained networks opened: those of workdirs and of models."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,10 +9,9 @@ import jax
 
 from unet_jax.config import Config, UserError, read_config
 from unet_jax.data.splits import Split, load_split
-from unet_jax.inference.predictor import Predictor, average_thresholds
 from unet_jax.models.network import abstract_variables
 from unet_jax.runs.choices import PostprocessChoice, Threshold, read_choice
-from unet_jax.runs.model_folder import SHIPPED, open_model
+from unet_jax.runs.model_folder import SHIPPED, is_model, open_model
 from unet_jax.runs.trained import TrainedNetwork
 from unet_jax.runs.workdir import Workdir, check_name, run_folders
 from unet_jax.scoring.components import Postprocess
@@ -88,12 +87,15 @@ def open_networks(
     """Load the networks of workdirs as `open_runs`, or the one of a model; without either that of `SHIPPED`.
 
     Args:
-        workdirs: empty where a model is wanted.
+        workdirs: empty where a model is wanted. A single one may be a model folder, or a model's name where there is no
+            such workdir.
         checkpoint: as in `open_run`; a model has but one.
         model: as in `open_model`.
     """
     if model is not None and workdirs:
         raise UserError(f"a model ({model}) and workdirs ({workdirs[0]}) were both given. Use one of them.")
+    if len(workdirs) == 1 and is_model(workdirs[0]):
+        workdirs, model = (), workdirs[0]
     if workdirs:
         return open_runs(workdirs, checkpoint)
     if checkpoint != "best":
@@ -116,47 +118,6 @@ def least_postprocess(networks: Sequence[TrainedNetwork]) -> Postprocess:
             )
         choices.append(network.postprocess)
     return Postprocess(min(c.min_pixels for c in choices), all(c.fill_holes for c in choices))
-
-
-def load(
-    *workdirs: str | Path,
-    model: str | Path | None = None,
-    checkpoint: str = "best",
-    threshold: float | None = None,
-    tta: bool = False,
-    postprocess: bool = False,
-    uncertainty: bool = False,
-    dropout_samples: int = 16,
-    onednn: bool = True,
-) -> Predictor:
-    """Load trained networks for use, also in a program or a notebook: `unet_jax.load("runs/a").predict(image)`.
-
-    Args:
-        workdirs: one run, or several to be averaged, as in `open_runs`.
-        model: instead of workdirs a model, as in `open_model`; without either it is the package's own, `SHIPPED`.
-        checkpoint: as in `open_run`.
-        threshold: in (0, 1); None for the one that was chosen on validation for this checkpoint, else 0.5. Of several
-            networks their mean.
-        postprocess: clean masks as was found best on validation (`Postprocess`).
-        tta, uncertainty, dropout_samples: as in `Predictor`.
-        onednn: as in `TrainedNetwork.network`.
-
-    Raises:
-        UserError: as `open_networks`, a threshold out of range, networks of different sizes, no post-processing chosen
-            yet, or no dropout to sample.
-    """
-    trained = open_networks(workdirs, checkpoint, model)
-    networks = [one.network(onednn=onednn) for one in trained]
-    value, note = average_thresholds(networks) if threshold is None else (threshold, None)
-    return Predictor(
-        networks,
-        value,
-        note,
-        postprocess=least_postprocess(trained) if postprocess else None,
-        tta=tta,
-        uncertainty=uncertainty,
-        dropout_samples=dropout_samples,
-    )
 
 
 def _choose_step(checkpoints: "Checkpoints", wanted: str) -> int:

@@ -1,0 +1,33 @@
+"""The package's wheel, built without a network from a copy of the tree, which building would leave files in."""
+
+import shutil
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+import unet_jax
+
+BUILD = "import sys; from setuptools.build_meta import build_wheel; build_wheel(sys.argv[1])"
+
+can_build = pytest.mark.skipif(
+    int(version("setuptools").split(".")[0]) < 77, reason="needs setuptools 77, of the extra test"
+)
+
+
+def copy_tree(tree: Path) -> None:
+    """Copy what a wheel might be made of."""
+    root = Path(unet_jax.__file__).parents[1]
+    for folder in ("unet_jax", "tests", "experiments"):
+        shutil.copytree(root / folder, tree / folder, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(root / name, tree)
+
+
+def build_wheel(tree: Path, out: Path) -> Path:
+    """Build the wheel of a tree into a folder."""
+    subprocess.run([sys.executable, "-c", BUILD, out], cwd=tree, check=True, capture_output=True)
+    (wheel,) = out.glob("*.whl")
+    return wheel
