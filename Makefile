@@ -16,7 +16,7 @@ installed = $(VENV)/.installed-$(call concat,core $(1) $(subst $(comma), ,$(EXTR
 
 .PHONY: train test slow lint
 
-train: $(call installed,)
+train: $(call installed,tfds)
 	$(VENV)/bin/python -m unet_jax.train --workdir runs/a $(ARGS)
 
 test: $(call installed,test)

@@ -2,7 +2,6 @@
 
 import ast
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -275,10 +274,3 @@ def test_an_onnx_file_is_predicted_without_what_a_network_in_jax_takes():
     _, loaded = loaded_by("import unet_jax.runs.load, unet_jax.inference.folder, unet_jax.inference.exported.onnx")
     assert {"numpy", "jaxtyping"} <= loaded
     assert loaded & {"jax", "flax", "safetensors", "scipy", "h5py"} == set()
-
-
-def test_the_list_of_commands_has_a_line_for_each():
-    done = subprocess.run([sys.executable, "-m", "unet_jax"], capture_output=True, text=True, check=True, timeout=60)
-    lines = [line.split(maxsplit=1) for line in done.stdout.splitlines()[2:]]
-    assert [name for name, _ in lines] == COMMANDS
-    assert all(len(said) > 10 and "`" not in said.split()[0] for _, said in lines)

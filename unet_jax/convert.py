@@ -1,6 +1,5 @@
 """`python -m unet_jax.convert --raw DIR --out D`: convert raw slices to the arrays that training reads."""
 
-import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -55,13 +54,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not dataset.folds.any():
         print("No folds (no cvind.mat with the slices): --split.kind official will not work on this dataset.")
     report = check_rows(dataset)
-    print(report.verdict() + (f" They are shown by python -m unet_jax.check {options.raw}" if report.findings else ""))
+    print(report.verdict() + (f" They are shown by {cli.started('check')} {options.raw}" if report.findings else ""))
     print(f"Dataset: {options.out}")
-    print(f"Next:    python -m unet_jax.train --workdir runs/b --data {options.out}")
+    print(f"Next:    {cli.started('train')} --workdir runs/b --data {options.out}")
     return 0
 
 
 if __name__ == "__main__":
-    # Without a handler SIGTERM would leave the unfinished folder behind.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     cli.run(main)

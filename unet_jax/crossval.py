@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(summary_table(summary))
         say(
             f"Written: {workdir / 'eval' / 'oof'}\n"
-            f"Next: python -m unet_jax.predict --workdir {workdir} --input FOLDER --output MASKS, all folds averaged"
+            f"Next: {cli.started('predict')} --workdir {workdir} --input FOLDER --output MASKS, all folds averaged"
         )
         return 0
 

@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if unreadable:
         print(f"warning: {len(unreadable)} more cannot be read; the first is {unreadable[0]}", file=sys.stderr)
     raw, arrays = (shlex.quote(str(options.out) + suffix) for suffix in ("", "-128"))
-    print(f"Next:    python -m unet_jax.convert --raw {raw} --out {arrays} --size 128")
+    print(f"Next:    {cli.started('convert')} --raw {raw} --out {arrays} --size 128")
     return 0
 
 

@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     n = write_phantom(options.out, options.patients, options.seed, options.zip)
     print(f"{n} slices of {options.patients} patients in {options.out}")
-    print(f"Next: python -m unet_jax.convert --raw {options.out} --out {options.out}-128 --size 128")
+    print(f"Next: {cli.started('convert')} --raw {options.out} --out {options.out}-128 --size 128")
     return 0
 
 

@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder, slices, before = prepare(options.raw, data_dir() if options.data_dir is None else options.data_dir)
     print(f"{slices} slices in {folder}" + (" (prepared before; remove it to prepare it anew)" if before else ""))
     name = folder.parent.name if options.data_dir is None else shlex.quote(str(folder.parent.absolute()))
-    print(f"Next: python -m unet_jax.train --workdir runs/t --data tfds:{name}")
+    print(f"Next: {cli.started('train')} --workdir runs/t --data tfds:{name}")
     return 0
 
 

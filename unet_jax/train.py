@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"(epoch {best['epoch']}, {finished.size}x{finished.size}, threshold 0.5); {threshold.micro_iou:.4f} at "
             f"native size with threshold {threshold.threshold:.2f}.\n"
             f"Curves: {files.history}   Predictions: {files.gallery}   Checkpoints: {files.checkpoints}\n"
-            f"Next: python -m unet_jax.eval --workdir {workdir}"
+            f"Next: {cli.started('eval')} --workdir {workdir}"
         )
         return 0
 

@@ -74,6 +74,24 @@ def test_a_name_that_is_no_text_ends_nothing(encoding, tmp_path):
     assert done.stdout.splitlines() == [b"caf\\udce9 %d" % n for n in range(3)]
 
 
+def test_a_console_that_takes_text_alone_is_left_as_it_is():
+    """As that of Windows, whose raw stream is no file: bytes of UTF-8 would be shown in another encoding."""
+    code = (
+        "import io, sys\n"
+        "from unet_jax.shared.streams import drop_unread\n"
+        "class Console(io.RawIOBase):\n"
+        "    writable = lambda self: True\n"
+        "    def write(self, data):\n"
+        "        sys.stderr.write(f'shown: {bytes(data).decode()}')\n"
+        "        return len(data)\n"
+        "sys.stdout = sys.__stdout__ = io.TextIOWrapper(io.BufferedWriter(Console()), 'utf-8')\n"
+        "drop_unread()\n"
+        "print('caf\u00e9', flush=True)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "shown: café\n")
+
+
 def test_an_output_that_is_full_is_an_error():
     if not Path("/dev/full").exists():
         pytest.skip("there is no /dev/full")

@@ -257,7 +257,7 @@ def test_choice_of_the_pipeline(asked, installed, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", find_spec)
     loader = LoaderConfig(pipeline=asked)
     if asked == "tfdata" and not installed:
-        with pytest.raises(UserError, match=r"needs TensorFlow.*`pip install tensorflow-cpu`"):
+        with pytest.raises(UserError, match=r"needs TensorFlow, .*: pip install 'unet-jax\[tfds\]'; or use device\.$"):
             choose_pipeline(loader)
         return
     pipeline, note = choose_pipeline(loader)

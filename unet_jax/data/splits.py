@@ -45,7 +45,7 @@ class Split:
 def load_split(path: Path) -> Split:
     """Read what `Split.to_json` gave; UserError if it is absent or no split."""
     try:
-        return Split(**json.loads(path.read_text()))
+        return Split(**json.loads(path.read_text("utf-8")))
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; expected a workdir that `unet_jax.train` wrote.") from None
     except (ValueError, TypeError) as e:

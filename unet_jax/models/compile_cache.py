@@ -79,7 +79,7 @@ def _processor() -> str:
     """Name the kind of processor; machine code of one kind may stop a process on another."""
     kind = [platform.machine(), platform.processor()]
     if os.path.exists("/proc/cpuinfo"):
-        with open("/proc/cpuinfo") as f:
+        with open("/proc/cpuinfo", encoding="utf-8") as f:
             # One paragraph a core, all alike; of its lines, those that do not change from moment to moment.
             paragraph = list(itertools.takewhile(str.strip, f))
         kind += [line for line in paragraph if line.split(":")[0].strip() in ("model name", "flags", "Features", "isa")]

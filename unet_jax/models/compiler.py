@@ -58,7 +58,7 @@ def has_bfloat16() -> bool:
     """
     if not (has_onednn() and _FLAGS.exists()):
         return False
-    flags = _FLAGS.read_text().split()
+    flags = _FLAGS.read_text("utf-8").split()
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 

@@ -86,7 +86,7 @@ def read_choice(path: Path, kind: type[Choice]) -> Choice | None:
     """Read threshold.json or postprocess.json; None if it is absent, UserError if it is something else."""
     types = {name: dict if name == "curve" else hint for name, hint in get_type_hints(kind).items()}
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text("utf-8"))
         values = {name: content[name] for name in types}
         if any(type(values[name]) is not expected for name, expected in types.items()):
             raise TypeError

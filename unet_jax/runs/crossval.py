@@ -146,7 +146,7 @@ def _open_folder(path: Path, folds: int) -> dict[str, int]:
         raise UserError(f"{path} is a file; --workdir must be a folder, or a name for a new one.")
     path.mkdir(parents=True, exist_ok=True)
     try:
-        record = json.loads((path / CROSSVAL).read_text())
+        record = json.loads((path / CROSSVAL).read_text("utf-8"))
         stored, patients = record["folds"], {pid: int(fold) for pid, fold in record.get("patients", {}).items()}
     except FileNotFoundError:
         return {}

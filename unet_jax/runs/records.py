@@ -25,7 +25,7 @@ def read_records(workdir: Workdir) -> list[Record]:
     if not workdir.metrics.exists():
         return []
     records = []
-    lines = workdir.metrics.read_text(errors="replace").splitlines()
+    lines = workdir.metrics.read_text("utf-8", errors="replace").splitlines()
     for i, line in enumerate(lines):
         try:
             records.append(json.loads(line))
@@ -45,7 +45,7 @@ def cut_records(workdir: Workdir, step: int, *, write: bool = True) -> list[Reco
 
 def append_record(workdir: Workdir, record: Record) -> None:
     """Add a line to metrics.jsonl, on disk when this returns."""
-    with workdir.metrics.open("a") as f:
+    with workdir.metrics.open("a", encoding="utf-8") as f:
         f.write(json.dumps(record) + "\n")
         f.flush()
         os.fsync(f.fileno())

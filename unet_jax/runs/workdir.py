@@ -55,7 +55,7 @@ def run_folders(path: Path) -> list[Path]:
         UserError: crossval.json is damaged, or a fold is missing.
     """
     try:
-        folds = json.loads((path / CROSSVAL).read_text())["folds"]
+        folds = json.loads((path / CROSSVAL).read_text("utf-8"))["folds"]
     except (FileNotFoundError, NotADirectoryError):
         return [path]
     except (ValueError, TypeError, KeyError):

@@ -22,13 +22,26 @@ EXIT_FAILURE, EXIT_USAGE, EXIT_PREEMPTED = 1, 2, 75
 
 
 def parse(options: Callable[..., T], command: str, argv: Sequence[str] | None = None) -> T:
-    """Parse the options of the command `python -m unet_jax.<command>` by a dataclass or a function.
+    """Parse a command's options by a dataclass or a function.
 
     Exits 0 for --help and 2 for wrong usage, as tyro does.
     """
     import tyro
 
-    return tyro.cli(options, prog=f"python -m unet_jax.{command}", args=argv)
+    return tyro.cli(options, prog=started(command), args=argv)
+
+
+def started(command: str) -> str:
+    """Write how a command is started, in the way in which this process was.
+
+    That is `unet-jax train` for the installed program, `python -m unet_jax train` for the package, and
+    `python -m unet_jax.train` for a command's own module or another program.
+    """
+    program = Path(sys.argv[0])
+    if program.stem == "unet-jax":  # on Windows unet-jax.exe
+        return f"unet-jax {command}"
+    package = program.parts[-2:] == ("unet_jax", "__main__.py")
+    return f"python -m unet_jax{' ' if package else '.'}{command}"
 
 
 def starting_config(argv: Sequence[str], stored: Callable[[Path], Path]) -> Config:

@@ -182,25 +182,26 @@ def sync(path: Path) -> None:
     if path.is_dir():
         syncs_folders(path)
     else:
-        _fsync(path)
+        _fsync(path, os.O_RDWR)  # Windows syncs only what is open for writing
 
 
 def syncs_folders(folder: Path) -> bool:
     """Bring the names in a folder to the disk, and tell whether that can be asked of it.
 
-    Shares of CIFS and of virtual machines refuse, and bring names to the disk by themselves.
+    Shares of CIFS and of virtual machines refuse, and bring names to the disk by themselves. Windows opens no folder,
+    nor does any system one that this user may write to but not list.
     """
     try:
-        _fsync(folder)
+        _fsync(folder, os.O_RDONLY)
     except OSError as e:
-        if e.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
+        if e.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EACCES):
             raise
         return False
     return True
 
 
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+def _fsync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
     try:
         os.fsync(descriptor)
     finally:

@@ -35,6 +35,8 @@ def drop_unread() -> None:
             _lead_nowhere(number)
         if name == "stdin" or stream is not getattr(sys, f"__{name}__"):
             continue
+        if stream is not None and not isinstance(getattr(stream.buffer, "raw", stream.buffer), io.FileIO):
+            continue  # a console of Windows, which takes text and no bytes
         raw = _Descriptor(number, "wb", closefd=False)
         if stream is None:
             stream = io.TextIOWrapper(io.BytesIO(), "utf-8")

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float32, Int16, Int32, Int64, UInt8
 
 from unet_jax.config import LoaderConfig, UserError
 from unet_jax.data.converted.arrays import Arrays
-from unet_jax.data.tfds.source import import_tensorflow
+from unet_jax.data.tfds.source import NOT_INSTALLED, import_tensorflow
 from unet_jax.training.mesh import batch_sharding, device_put, process_slice, replicated
 
 CHUNK_STEPS = 64
@@ -91,10 +91,7 @@ def choose_pipeline(loader: LoaderConfig) -> tuple[str, str | None]:
         return ("device" if loader.pipeline == "device" else "tfdata"), None
     if loader.pipeline == "auto":
         return "device", "TensorFlow is not installed: arrays are held by the device (--loader.pipeline device)."
-    raise UserError(
-        "--loader.pipeline tfdata needs TensorFlow, which is not installed. "
-        "Run `pip install tensorflow-cpu` (Linux x86-64) or `pip install tensorflow`, or use device."
-    )
+    raise UserError(f"--loader.pipeline tfdata needs TensorFlow, {NOT_INSTALLED}; or use device.")
 
 
 def feed(

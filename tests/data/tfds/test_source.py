@@ -123,9 +123,9 @@ class TestFind:
 @pytest.mark.parametrize("missing", ["tensorflow", "tensorflow_datasets"])
 def test_where_it_is_not_installed(tmp_path, monkeypatch, missing):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == missing else object())
-    with pytest.raises(UserError, match=rf"^--data tfds:b needs {missing}, .* `pip install tensorflow-datasets"):
+    with pytest.raises(UserError, match=rf"^--data tfds:b needs {missing}, .*: pip install 'unet-jax\[tfds\]'\.$"):
         build_from_tfds("b", tmp_path / "d", AT_16)
-    with pytest.raises(UserError, match=rf"^unet_jax\.tfds needs {missing}, .*pip install"):
+    with pytest.raises(UserError, match=rf"^unet_jax\.tfds needs {missing}, .*unet-jax\[tfds\]"):
         prepare(tmp_path, tmp_path)
 
 

@@ -53,7 +53,7 @@ class View:
 @cache
 def views() -> dict[str, View]:
     """Read the atlas's views, by plane and level: "axial-high", ..."""
-    atlas = tomllib.loads((resources.files("unet_jax.data.phantom") / "atlas.toml").read_text())
+    atlas = tomllib.loads((resources.files("unet_jax.data.phantom") / "atlas.toml").read_text("utf-8"))
     outlines = {
         name: symmetric(shape["half"]) if "half" in shape else loop(shape["loop"], shape.get("n", 240))
         for name, shape in atlas.pop("outlines").items()

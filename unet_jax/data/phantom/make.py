@@ -86,7 +86,7 @@ def write_phantom(out: Path, patients: int, seed: int, zip: bool = False) -> int
             folds.append(k // 3 % FOLDS + 1)  # a fold gets all three types
     others = [out / "cvind.mat", out / "README.txt"]
     others[0].write_bytes(folds_bytes(np.array(folds)))
-    others[1].write_text(README)
+    others[1].write_text(README, "utf-8")
     if zip:
         write_archive(out / "figshare.zip", files, others)
     return len(files)

@@ -22,6 +22,7 @@ from unet_jax.imaging.formats.mat import RawSlice
 PREFIX = "tfds:"
 FEATURES = {"image", "mask", "label", "pid", "slice", "fold", "border", "source", "sha256"}
 """Features of the builder `brain_tumor_figshare`."""
+NOT_INSTALLED = "which is not installed: pip install 'unet-jax[tfds]'"
 HOW_TO_PREPARE = "`python -m unet_jax.tfds --raw DIR` prepares one of the slices in DIR."
 
 
@@ -134,10 +135,7 @@ def _version(name: str) -> list[int]:
 def _require_tfds(what: str) -> None:
     for module in ("tensorflow", "tensorflow_datasets"):
         if importlib.util.find_spec(module) is None:
-            raise UserError(
-                f"{what} needs {module}, which is not installed. Run `pip install tensorflow-datasets tensorflow-cpu` "
-                "(Linux x86-64) or `pip install tensorflow-datasets tensorflow`."
-            )
+            raise UserError(f"{what} needs {module}, {NOT_INSTALLED}.")
 
 
 def import_tensorflow() -> Any:

@@ -30,7 +30,7 @@ def take(folder: Path, step: int, metric: float | None) -> Manifest:
     """The manifest of the files in `folder`, which are on the disk when this returns, and their folders too."""
     files = {}
     for name, path in _files(folder).items():
-        with path.open("rb") as f:
+        with path.open("r+b") as f:  # Windows syncs only what is open for writing
             os.fsync(f.fileno())
             files[name] = [path.stat().st_size, hashlib.file_digest(f, "sha256").hexdigest()]
     for root, _, _ in os.walk(folder):
