@@ -1,5 +1,8 @@
 """Commands as they are called: the code they leave with, and what a process of its own has loaded by its end."""
 
+import contextlib
+import importlib
+import io
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,6 +24,13 @@ def exit_code(main: Callable[..., Any], *argv: object) -> int:
         cli.run(lambda: main([str(a) for a in argv]))
     assert isinstance(left.value.code, int)
     return left.value.code
+
+
+def help_of(command: str) -> str:
+    """What a command answers to --help."""
+    with contextlib.redirect_stdout(io.StringIO()) as said, pytest.raises(SystemExit):
+        importlib.import_module(f"unet_jax.{command}").main(["--help"])
+    return said.getvalue()
 
 
 def asked_of_train(monkeypatch: pytest.MonkeyPatch, argv: list[str]) -> tuple[DistributedConfig, Path, Config]:

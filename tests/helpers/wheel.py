@@ -1,5 +1,7 @@
-"""The package's wheel, built without a network from a copy of the tree, which building would leave files in."""
+"""The package's wheel, built without a network from a copy of the tree, which building would leave files in, and
+environments to install it in."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -31,3 +33,26 @@ def build_wheel(tree: Path, out: Path) -> Path:
     subprocess.run([sys.executable, "-c", BUILD, out], cwd=tree, check=True, capture_output=True)
     (wheel,) = out.glob("*.whl")
     return wheel
+
+
+class Environment:
+    """A virtual environment, which sees nothing of the one that the tests run in."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.python = folder / "venv" / ("Scripts" if os.name == "nt" else "bin") / "python"
+        subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True, capture_output=True)
+
+    def run(self, *argv: object) -> subprocess.CompletedProcess[str]:
+        """Run its Python with these words."""
+        return self.call(self.python, *argv)
+
+    def call(self, *command: object) -> subprocess.CompletedProcess[str]:
+        """Run a program in its folder."""
+        env = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+        words = [str(word) for word in command]
+        return subprocess.run(words, cwd=self.folder, env=env, capture_output=True, text=True, timeout=600)
+
+    def pip(self, *argv: object) -> None:
+        done = self.run("-m", "pip", "--disable-pip-version-check", *argv)
+        assert done.returncode == 0, done.stderr

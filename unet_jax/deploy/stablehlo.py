@@ -1,4 +1,4 @@
-"""Trained networks as one StableHLO program, for whoever has jax alone.
+"""Trained networks as one StableHLO program, for whoever has jax, and flatbuffers to read it.
 
 The file is what `jax.export` serialises, for CPUs and NVIDIA GPUs, with the weights inside; beside it lies
 `FILE.stablehlo.json`, the metadata. A later jax reads it for half a year at least, so that the checkpoint stays the

@@ -1,9 +1,6 @@
 """The wheel in an environment without jax, made as the README says: an ONNX file is predicted there."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +8,7 @@ import pytest
 from PIL import Image
 
 import unet_jax
-from tests.helpers.wheel import build_wheel, can_build, copy_tree
+from tests.helpers.wheel import Environment, build_wheel, can_build, copy_tree
 from unet_jax.data.raw import find_slices
 from unet_jax.imaging.formats.mat import read_slice
 
@@ -24,28 +21,6 @@ def named_packages() -> list[str]:
     return names.split()
 
 
-class Environment:
-    """A virtual environment, which sees nothing of the one that the tests run in."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.python = folder / "venv" / ("Scripts" if os.name == "nt" else "bin") / "python"
-        subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True, capture_output=True)
-
-    def run(self, *argv: object) -> subprocess.CompletedProcess[str]:
-        env = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-        command = [str(self.python), *map(str, argv)]
-        return subprocess.run(command, cwd=self.folder, env=env, capture_output=True, text=True, timeout=300)
-
-    def pip(self, *argv: object) -> None:
-        done = self.run("-m", "pip", "--disable-pip-version-check", *argv)
-        assert done.returncode == 0, done.stderr
-
-    def predict(self, out: str, *more: object) -> tuple[int, str]:
-        done = self.run("-m", "unet_jax.predict", "--input", "scans", "--output", out, *more)
-        return done.returncode, done.stderr
-
-
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory) -> Environment:
     folder = tmp_path_factory.mktemp("without_jax")
@@ -54,6 +29,12 @@ def environment(tmp_path_factory) -> Environment:
     environment.pip("install", "--no-deps", build_wheel(folder / "tree", folder))
     environment.pip("install", *named_packages())
     return environment
+
+
+def predicted(environment: Environment, out: str, *more: object) -> tuple[int, str]:
+    """The exit code of a prediction there, and what it says on standard error."""
+    done = environment.run("-m", "unet_jax.predict", "--input", "scans", "--output", out, *more)
+    return done.returncode, done.stderr
 
 
 @pytest.fixture
@@ -73,7 +54,7 @@ def test_an_onnx_file_is_predicted_without_jax(environment, onnx_file, scans):
     here = unet_jax.load(onnx_file, tta=True)
 
     # The command
-    assert environment.predict("masks", "--model", onnx_file, "--tta", "--overlays") == (0, "")
+    assert predicted(environment, "masks", "--model", onnx_file, "--tta", "--overlays") == (0, "")
     for i in range(3):
         mask = here.predict(scans / f"{i}.png").masks
         written = np.asarray(Image.open(environment.folder / "masks" / f"{i}.png"))
@@ -96,16 +77,16 @@ def test_an_onnx_file_is_predicted_without_jax(environment, onnx_file, scans):
 @can_build
 def test_what_lacks_is_told_in_one_line(environment, onnx_file, stablehlo_file, scans):
     lacks_jax = "takes jax, which is not installed: pip install unet-jax. An ONNX file takes no jax.\n"
-    assert environment.predict("a", "--model", "best") == (2, f"error: best {lacks_jax}")
-    assert environment.predict("a") == (2, f"error: the package's own model {lacks_jax}")
-    assert environment.predict("a", "--workdir", "runs/a") == (2, f"error: runs/a {lacks_jax}")
-    assert environment.predict("a", "--model", stablehlo_file) == (2, f"error: {stablehlo_file} {lacks_jax}")
+    assert predicted(environment, "a", "--model", "best") == (2, f"error: best {lacks_jax}")
+    assert predicted(environment, "a") == (2, f"error: the package's own model {lacks_jax}")
+    assert predicted(environment, "a", "--workdir", "runs/a") == (2, f"error: runs/a {lacks_jax}")
+    assert predicted(environment, "a", "--model", stablehlo_file) == (2, f"error: {stablehlo_file} {lacks_jax}")
     wants_scipy = "--postprocess takes scipy, which is not installed: pip install scipy"
-    assert environment.predict("a", "--model", onnx_file, "--postprocess") == (2, f"error: {wants_scipy}\n")
+    assert predicted(environment, "a", "--model", onnx_file, "--postprocess") == (2, f"error: {wants_scipy}\n")
     environment.pip("uninstall", "--yes", "onnxruntime")
     try:
         wants_runtime = "takes onnxruntime to run, which is not installed: pip install 'unet-jax[onnx]'"
-        assert environment.predict("a", "--model", onnx_file) == (2, f"error: {onnx_file} {wants_runtime}\n")
+        assert predicted(environment, "a", "--model", onnx_file) == (2, f"error: {onnx_file} {wants_runtime}\n")
     finally:
         environment.pip("install", "onnxruntime")
     assert not (environment.folder / "a").exists()
