@@ -114,7 +114,7 @@ def test_every_encoder_can_be_exported():
         replace(PLAIN, norm="none", classes=3),
         replace(PLAIN, precision="bfloat16", remat=True, dropout=0.5),
         LITE,
-        replace(LITE, norm="pool", classes=3, remat=True),
+        pytest.param(replace(LITE, norm="pool", classes=3, remat=True), marks=pytest.mark.slow),
     ],
     ids=["pool", "conv", "classes", "bfloat16", "lite0", "lite0-classes"],
 )
@@ -133,7 +133,7 @@ def test_probabilities_are_those_of_the_checkpoint(file, model):
         assert (np.abs(expected - network.threshold)[differ] <= 1e-5).all()
 
 
-@pytest.mark.parametrize("name", ["demo", "original", "best"])
+@pytest.mark.parametrize("name", ["demo", "best", pytest.param("original", marks=pytest.mark.slow)])
 def test_every_preset_can_be_exported(file, name):
     network = network_of(replace(preset(name).model, encoder_weights="none"))
     images, limits = slices(1, 32, 32)
@@ -244,6 +244,7 @@ def test_the_command_exports_what_was_trained(trained, file, capsys):
     np.testing.assert_allclose(read(file)(images, limits), checkpoint(network, images, limits), rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_packages_own_network_is_exported_to_all_forms(tmp_path):
     for name in ("best.onnx", "best.stablehlo", "best"):
         assert export.main(["--model", "best", "--out", str(tmp_path / name)]) == 0

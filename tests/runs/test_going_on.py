@@ -163,6 +163,7 @@ def trained_once(tiny_data, tmp_path_factory):
     return make
 
 
+@pytest.mark.slow
 def test_an_exponential_schedule_goes_on_at_its_last_rate(trained_once, tmp_path, capsys):
     workdir = trained_once("exponential", tmp_path / "run")
     for argv in (["--optim.epochs", "2"], []):

@@ -84,6 +84,7 @@ def patients(data: Path, numbers) -> list[str]:
 # What is taken
 
 
+@pytest.mark.slow
 def test_a_run_starts_with_the_values_of_another_and_never_reads_it_again(source, tiny_data, tmp_path, monkeypatch):
     given = shutil.copytree(source, tmp_path / "given")
     argv = options(tmp_path / "run", tiny_data, "--seed", 7, "--init-from", given, epochs=1)
@@ -251,6 +252,7 @@ def test_a_network_of_other_data_is_known_by_their_slices(source, folder, raw_ph
     assert known_patients(gone, open_arrays(tiny_data)) == expected
 
 
+@pytest.mark.slow
 def test_an_export_tells_that_its_run_started_from_another(source, tiny_data, tmp_path, capsys):
     run, out = tmp_path / "run", tmp_path / "out"
     assert train.main(options(run, tiny_data, "--init-from", source, epochs=1)) == 0

@@ -149,6 +149,7 @@ def test_training_resumed_within_an_epoch_is_the_same_to_the_bit(tiny_data, most
     jax.tree.map(np.testing.assert_array_equal, whole, resumed)
 
 
+@pytest.mark.slow
 def test_steps_done_at_a_time_do_not_matter(tiny_data):
     """One at a time, three at a time, and three at a time from within an epoch: 1, 1, 1, 1, then 2, 3, 3."""
     alone, losses = train(tiny_data, "device", (1, None))

@@ -143,6 +143,7 @@ def test_all_finite():
     assert not bool(all_finite({"a": jnp.array(jnp.inf)}))
 
 
+@pytest.mark.slow
 def test_rematerialisation_needs_less_memory_for_the_same_step():
     tx = make_optimizer(SMALL.optim, 50)
     batch, needed, results = a_batch(2, size=64), {}, {}
