@@ -8,9 +8,9 @@ Command: `python -m experiments.best.exported --workdir runs/best`
 Time: a minute for 244 slices at 192 px, on two CPU cores beside other work.
 
 Outcome, jax 0.12.0.1 and onnxruntime 1.32.0, of the network in `network/`, against XLA with Eigen: the largest
-difference of a probability is 2.9e-5 by ONNX and 1.4e-5 by StableHLO (1.9e-5 between Eigen and oneDNN), and no mask pixel of 9 million
-differs; in bfloat16 18 of 100,000 do, and with limits of the small image 20. Mean Dice at 192 px is 0.7329, in bfloat16
-0.7327, with limits of the small image 0.7334. Borne out.
+difference of a probability is 2.9e-5 by ONNX and 1.4e-5 by StableHLO (1.9e-5 between Eigen and oneDNN), and no mask
+pixel of 9 million differs; in bfloat16 18 of 100,000 do, and with limits of the small image 20. Mean Dice at 192 px is
+0.7329, in bfloat16 0.7327, with limits of the small image 0.7334. Borne out.
 """
 
 from collections.abc import Sequence
