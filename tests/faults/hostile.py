@@ -3,17 +3,21 @@
 Each function gets a folder with `secret.mat` and `secret.bin`, which nothing may be read from.
 """
 
+import io
 import json
+import os
 import struct
+import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import hostile_archives
 import hostile_hdf5
 import hostile_medical
 import numpy as np
-from specimens import endless
+from specimens import IMAGE, endless
 
 from tests.helpers.figshare import zipped
 from tests.helpers.images import chunk, png_bytes
@@ -244,15 +248,49 @@ def dataset(outside: Path) -> Crafted:
     return {name: (file, content, "refused") for name, (file, content) in files.items()}
 
 
+def npz(outside: Path) -> Crafted:
+    def archive(**arrays: Any) -> bytes:
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **arrays)
+        return buffer.getvalue()
+
+    def zipped_npy(content: bytes) -> bytes:
+        return zipped({"image.npy": content}, zipfile.ZIP_DEFLATED)
+
+    claimed = io.BytesIO()
+    np.lib.format.write_array_header_1_0(claimed, {"descr": "<f8", "fortran_order": False, "shape": (2**15, 2**15)})
+    return {
+        "two arrays": ("a.npz", archive(a=IMAGE, b=IMAGE), "refused"),
+        "no array": ("a.npz", archive(), "refused"),
+        "objects": ("a.npz", archive(a=np.array([[os.system] * 40] * 40, object)), "refused"),
+        "an array that is not there": ("a.npz", zipped_npy(claimed.getvalue()), "refused"),
+        "a bomb": ("a.npz", zipped_npy(claimed.getvalue() + bytes(2**26)), "refused"),
+        "no numpy at all": ("a.npz", zipped_npy(b"two" * 700), "refused"),
+    }
+
+
+def pictures(outside: Path) -> Crafted:
+    return {
+        "a GIF of all sides": ("a.gif", b"GIF89a" + struct.pack("<HHBBB", 65535, 65535, 0, 0, 0) + b";", "refused"),
+        "a PGM of all memory": ("a.pgm", b"P5 99999 99999 255\n" + bytes(99), "refused"),
+        "a PGM that is too short": ("a.pgm", b"P5 40 36 255\n" + bytes(99), "refused"),
+        "a WebP of nothing": ("a.webp", b"RIFF\x0c\0\0\0WEBPVP8L\0\0\0\0", "refused"),
+        "a JPEG 2000 of nothing": ("a.jp2", b"\0\0\0\x0cjP  \r\n\x87\n", "refused"),
+    }
+
+
 HOSTILE: dict[str, Callable[[Path], Crafted]] = {
     "dataset": dataset,
     "mat": hostile_hdf5.mat,
     "npy": npy,
+    "npz": npz,
     "png": png,
     "jpeg": jpeg,
     "tiff": tiff,
     "bmp": bmp,
+    "pictures": pictures,
     "dicom": hostile_medical.dicom,
     "nifti": hostile_medical.nifti,
+    "mgh": hostile_medical.mgh,
     "zip": hostile_archives.zip_,
 }

@@ -129,3 +129,28 @@ def nifti(outside: Path) -> dict[str, tuple[str, bytes, str]]:
         "an older format": ("a.nii", b"\x5c\1\0\0" + bytes(344), "refused"),
     }
     return files
+
+
+def mgh(outside: Path) -> dict[str, tuple[str, bytes, str]]:
+    plain = specimens.mgh()[0].content
+
+    def told(offset: int, layout: str, *values: float) -> bytes:
+        changed = bytearray(plain)
+        struct.pack_into(f">{layout}", changed, offset, *values)
+        return bytes(changed)
+
+    huge = told(4, "4i", 8192, 8192, 4096, 1)
+    return {
+        "more voxels than there are": ("a.mgh", huge, "refused"),
+        "more voxels than memory": ("a.mgh", told(4, "4i", *[2**31 - 1] * 3, 1), "refused"),
+        "sides below zero": ("a.mgh", told(4, "4i", -40, -36, -3, 1), "refused"),
+        "no sides": ("a.mgh", told(4, "4i", 0, 0, 0, 0), "refused"),
+        "two volumes": ("a.mgh", told(4, "4i", 40, 36, 1, 3), "refused"),
+        "a type that nobody knows": ("a.mgh", told(20, "i", 77), "refused"),
+        "pixels of no size": ("a.mgh", told(30, "3f", 0, 0, 0), "valid"),
+        "pixels that are not a number": ("a.mgh", told(30, "3f", *[float("nan")] * 3), "valid"),
+        "axes that are not a number": ("a.mgh", told(42, "9f", *[float("nan")] * 9), "valid"),
+        "a bomb": ("a.mgz", endless(31, 256, plain), "valid"),
+        "a bomb that says so": ("a.mgz", endless(31, 16, huge), "refused"),
+        "an archive in an archive": ("a.mgz", gzip.compress(gzip.compress(plain)), "refused"),
+    }

@@ -180,6 +180,46 @@ def nifti() -> list[Specimen]:
     ]
 
 
+def mgh() -> list[Specimen]:
+    import nibabel
+
+    volume = np.stack([IMAGE, IMAGE[::-1], IMAGE // 2], -1).astype(np.int16)
+    plain = nibabel.freesurfer.MGHImage(volume, np.diag([2.0, 3.0, 4.0, 1.0])).to_bytes()
+    packed = gzip.compress(plain, mtime=0)
+    return [
+        _with_payload("plain", "a.mgh", plain, volume.astype(">i2").tobytes("F")),
+        Specimen("gzip", "a.mgz", packed, (10, len(packed) - 8), sealed_payload=True),
+    ]
+
+
+def npz() -> list[Specimen]:
+    """Archives of one array; the checksum that covers the array covers its header too."""
+    specimens = []
+    for name, save in {"stored": np.savez, "deflated": np.savez_compressed}.items():
+        buffer = io.BytesIO()
+        save(buffer, image=IMAGE)
+        content = buffer.getvalue()
+        specimens.append(Specimen(name, "a.npz", content, (60, content.rindex(b"PK\1\2")), sealed_payload=True))
+    return specimens
+
+
+def pictures() -> list[Specimen]:
+    """WebP, GIF, PGM and JPEG 2000, whose pixels begin behind some bytes of header."""
+    pictures = _pictures()
+    kinds = [
+        ("webp", "grey", {"lossless": True}, 20),
+        ("gif", "palette", {}, 800),
+        ("ppm", "grey", {}, 13),
+        ("jpeg2000", "16-bit", {}, 200),
+    ]
+    suffixes = {"ppm": "pgm", "jpeg2000": "jp2"}
+    specimens = []
+    for kind, name, options, start in kinds:
+        content = _saved(pictures[name], kind, **options)
+        specimens.append(Specimen(kind, f"a.{suffixes.get(kind, kind)}", content, (start, len(content))))
+    return specimens
+
+
 def endless(wbits: int, blocks: int, start: bytes = b"") -> bytes:
     """A deflated stream of `start` and that many times 16 MiB of zeros, made at once; its checksum is wrong."""
     packer = zlib.compressobj(9, wbits=wbits)
@@ -236,5 +276,8 @@ SPECIMENS = {
     "bmp": bmp,
     "dicom": dicom,
     "nifti": nifti,
+    "mgh": mgh,
+    "npz": npz,
+    "pictures": pictures,
     "zip": zip_,
 }

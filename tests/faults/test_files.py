@@ -17,7 +17,7 @@ import unet_jax
 from tests.helpers.mat import slice_file
 
 HERE = Path(__file__).parent
-FORMATS = ("dataset", "mat", "npy", "png", "jpeg", "tiff", "bmp", "dicom", "nifti", "zip")
+FORMATS = ("dataset", "mat", "npy", "npz", "png", "jpeg", "tiff", "bmp", "pictures", "dicom", "nifti", "mgh", "zip")
 SECRET = 12_321
 """As in read_cases.py."""
 

@@ -23,7 +23,7 @@ def test_slice_of_the_dataset(tmp_path):
         (lambda path: None, "No such file"),
         (Path.mkdir, "not a regular file"),
         (os.mkfifo, "not a regular file"),  # which is not waited for
-        (lambda path: path.write_text("hello"), "is no PNG, JPEG, TIFF or BMP picture"),
+        (lambda path: path.write_text("hello"), "is no PNG, JPEG, TIFF, BMP, WebP, GIF, PGM or JPEG 2000 picture"),
     ],
 )
 def test_what_is_no_picture_is_refused(tmp_path, make, reason):

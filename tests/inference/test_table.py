@@ -24,7 +24,8 @@ def test_whole(job):
     assert job.run() == cli.EXIT_USAGE
     assert (job.out / "predictions.csv").read_text() == (
         HEADER + "a.png,a.png,ok,20,17,0.5,0,0.000000,0.200000,,,,,,,,,,\n"
-        'bad.jpg,,failed,,,,,,,"is no PNG, JPEG, TIFF or BMP picture, or one of an unknown kind",,,,,,,,,\n'
+        'bad.jpg,,failed,,,,,,,"is no PNG, JPEG, TIFF, BMP, WebP, GIF, PGM or JPEG 2000 picture, or one of an unknown '
+        'kind",,,,,,,,,\n'
         '"p1/b,1.png","p1/b,1.png",ok,20,17,0.5,85,0.250000,0.800000,,,,0.800000,0,0,17,5,,\n'
     )
 

@@ -48,6 +48,7 @@ FORMATS = (
     Format("unet_jax.imaging.formats.mat", (".mat",)),
     Format("unet_jax.imaging.formats.dicom", (".dcm", ".dicom"), package="pydicom", frames=True, known=is_dicom),
     Format("unet_jax.imaging.formats.nifti", (".nii", ".nii.gz"), package="nibabel", volume=True),
+    Format("unet_jax.imaging.formats.mgh", (".mgz", ".mgh"), package="nibabel", volume=True),
 )
 """The first takes what no other claims: pictures are recognised by their content."""
 

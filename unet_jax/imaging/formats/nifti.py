@@ -51,10 +51,22 @@ _GEOMETRY = (
 
 
 class Volume(Slices):
-    """Slices of a NIfTI volume along the axis `axis`."""
+    """Slices of a volume along the axis `axis`, whose masks are NIfTI volumes of the same place.
 
-    def __init__(self, image: Any, stored: Shaped[np.ndarray, "_ _ _"], axis: int, reading: Reading):
+    A value is what is stored, times `slope`, plus `inter`.
+    """
+
+    def __init__(
+        self,
+        image: Any,
+        stored: Shaped[np.ndarray, "_ _ _"],
+        axis: int,
+        reading: Reading,
+        slope: float = 1.0,
+        inter: float = 0.0,
+    ):
         self.axis, self.pixels, self._image, self._sides = axis, stored, image, stored.shape
+        self._slope, self._inter = slope, inter
         self.turn, self.warnings = NO_TURN, []
         self._check_values(stored)
         rows, columns = (i for i in range(3) if i != axis)
@@ -82,7 +94,7 @@ class Volume(Slices):
             self.warnings.append(
                 f"has {self._not_numbers} of its {stored.size} voxels not a number (NaN), taken for background"
             )
-        slope, inter = self._image.dataobj.slope, self._image.dataobj.inter
+        slope, inter = self._slope, self._inter
         for extreme in (low, high):
             if not abs(float(extreme) * slope + inter) < MAX_VALUE:
                 raise Refused(BAD_VALUES)
@@ -106,7 +118,7 @@ class Volume(Slices):
         """Return a slice for the network: the file's scaling applied, turned if it is to be upright."""
         assert self.pixels is not None, "given up"
         stored = self.pixels[(*[slice(None)] * self.axis, index)]
-        image = rescaled(stored, self._image.dataobj.slope, self._image.dataobj.inter)
+        image = rescaled(stored, self._slope, self._inter)
         if self._not_numbers:
             image = np.ma.MaskedArray(image, np.isnan(image))
         return contiguous(self.turn.apply(image))
@@ -145,34 +157,45 @@ def open_slices(path: Path, reading: Reading) -> Volume:
         Refused: not one volume of real numbers, or one too large.
         Exception: nearly any, of a file that is damaged.
     """
-    with _opened(path) as f:
+    with opened(path) as f:
         image, sides, axis = _read_header(path, f, reading.axis)
         stored = image.dataobj.get_unscaled().reshape(sides, order="F")
-        # What is packed has its checksum at the very end.
-        if isinstance(f, gzip.GzipFile) and len(f.read(MAX_REST_BYTES)) == MAX_REST_BYTES:
-            raise Refused(f"goes on for {MAX_REST_BYTES} bytes and more after its voxels")
-    return Volume(image, stored, axis, reading)
+        read_to_end(f)
+    return Volume(image, stored, axis, reading, image.dataobj.slope, image.dataobj.inter)
 
 
 def count_slices(path: Path, reading: Reading) -> int:
     """Count the slices that `open_slices` finds, by the header alone."""
-    with _opened(path) as f:
+    with opened(path) as f:
         _, sides, axis = _read_header(path, f, reading.axis)
         return sides[axis]
 
 
-def _opened(path: Path) -> Any:
+def opened(path: Path) -> Any:
+    """Open a file that may be packed by gzip."""
     # By content: many a file is packed without the suffix, or has it and is not.
     return gzip.open(path) if is_gzip(beginning(path)) else path.open("rb")
 
 
-def _read_header(path: Path, f: Any, axis: int | None) -> tuple[Any, tuple[int, int, int], int]:
-    """Return the image, its voxels yet unread, their three sides, and the axis to slice along."""
-    kind = _kind(f.read(nibabel.Nifti2Header.sizeof_hdr))
-    f.seek(0)
-    # Not mapped into memory: a mapped file that somebody cuts short ends the process.
-    image: Any = kind.from_file_map(kind.make_file_map({"image": Clamped(f, MAX_HEADER_BYTES)}), mmap=False)
-    shape, dtype = image.shape, image.get_data_dtype()
+def read_to_end(f: Any) -> None:
+    """Read what follows the voxels, if it is packed: the checksum is at the very end. Refuses a file that goes on."""
+    if isinstance(f, gzip.GzipFile) and len(f.read(MAX_REST_BYTES)) == MAX_REST_BYTES:
+        raise Refused(f"goes on for {MAX_REST_BYTES} bytes and more after its voxels")
+
+
+def sides_of(
+    shape: tuple[int, ...], dtype: np.dtype, axis: int | None, path: Path, f: Any
+) -> tuple[tuple[int, int, int], int]:
+    """Give the sides of a volume and the axis to slice along, by default the one with the fewest slices.
+
+    Args:
+        shape, dtype: of its voxels, as a header says.
+        axis: the one that is asked for.
+        path, f: the file, whose size must suffice for such a volume.
+
+    Raises:
+        Refused: not one volume of real numbers, one too large, or a file too short for it.
+    """
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
         raise Refused(f"holds {dtype}; expected integers or real numbers of up to 64 bits")
     if len(shape) < 2 or any(n != 1 for n in shape[3:]):
@@ -187,6 +210,16 @@ def _read_header(path: Path, f: Any, axis: int | None) -> tuple[Any, tuple[int, 
     held = path.stat().st_size * (MAX_DEFLATE_RATIO if isinstance(f, gzip.GzipFile) else 1)
     if held < size:
         raise Refused(f"is too short for the {size} bytes of voxels that its header says")
+    return sides, axis
+
+
+def _read_header(path: Path, f: Any, axis: int | None) -> tuple[Any, tuple[int, int, int], int]:
+    """Return the image, its voxels yet unread, their three sides, and the axis to slice along."""
+    kind = _kind(f.read(nibabel.Nifti2Header.sizeof_hdr))
+    f.seek(0)
+    # Not mapped into memory: a mapped file that somebody cuts short ends the process.
+    image: Any = kind.from_file_map(kind.make_file_map({"image": Clamped(f, MAX_HEADER_BYTES)}), mmap=False)
+    sides, axis = sides_of(image.shape, image.get_data_dtype(), axis, path, f)
     return image, sides, axis
 
 

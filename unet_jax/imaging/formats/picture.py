@@ -4,7 +4,7 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from PIL.ExifTags import Base as Tag
 
 from unet_jax.imaging.formats.grey import to_grey
 from unet_jax.imaging.formats.tiff64 import read_64_bits
+from unet_jax.imaging.formats.untrusted import Clamped
 from unet_jax.imaging.scan import MAX_SIDE, MIN_SIDE, NO_TURN, Reading, Refused, Slices, Turn, check_sides, spacing_of
 
 _REGISTERED = (TiffImagePlugin.TiffImageFile, Jpeg2KImagePlugin.Jpeg2KImageFile, WebPImagePlugin.WebPImageFile)
@@ -46,7 +47,7 @@ def open_slices(path: Path, reading: Reading) -> Slices:
     try:
         # Given a name instead of a file, Pillow maps uncompressed TIFF into memory, and then takes the rows of a
         # picture that is to be turned by 90 degrees for as long as its columns.
-        with path.open("rb") as f, Image.open(f, formats=FORMATS) as image:
+        with path.open("rb") as f, Image.open(cast(Any, Clamped(f)), formats=FORMATS) as image:
             if image.format == "PNG":
                 check_png(path)
             if image.format == "JPEG":
@@ -58,7 +59,9 @@ def open_slices(path: Path, reading: Reading) -> Slices:
         if (read := read_64_bits(path)) is not None:
             array, tags = read
             return _upright(array, _first(tags, Tag.Orientation, 1), _aspect(None, tags), reading, [])
-        raise Refused("is no PNG, JPEG, TIFF or BMP picture, or one of an unknown kind") from e
+        raise Refused(
+            "is no PNG, JPEG, TIFF, BMP, WebP, GIF, PGM or JPEG 2000 picture, or one of an unknown kind"
+        ) from e
 
 
 def take(image: Image.Image) -> Slices:
