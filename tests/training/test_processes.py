@@ -173,7 +173,8 @@ def test_a_process_that_waits_can_be_stopped(tiny_data, tmp_path, number):
     with subprocess.Popen([sys.executable, *MODULE, *argv], stderr=subprocess.PIPE, text=True) as process:
         assert "600 s at most" in process.stderr.readline()
         process.send_signal(number)
-        assert process.stderr.read() == "interrupted\n"
+        # XLA may have words of its own as its service ends.
+        assert process.stderr.read().startswith("interrupted\n")
     assert process.returncode == 1
 
 
