@@ -1,4 +1,4 @@
-"""What stands beside the code: links, versions, and the names of options that any paper shows (`test_readme.py` has their values)."""
+"""What stands beside the code: links, versions, names of options shown (their values are `test_readme.py`'s)."""
 
 import re
 import shlex
