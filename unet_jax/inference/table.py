@@ -323,7 +323,7 @@ def _parsed(cell: str, format: str) -> Any:
 
 def _read_made(table: Path) -> dict[str, Any]:
     try:
-        made = json.loads(table.with_suffix(".json").read_text())
+        made = json.loads(table.with_suffix(".json").read_text("utf-8"))
         return made if isinstance(made, dict) else {}
     except (OSError, ValueError):
         return {}
