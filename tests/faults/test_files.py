@@ -63,7 +63,7 @@ def test_some(folder: Path):
 def test_many(folder: Path, format: str):
     n, wrong = faults(folder, "--seed", "2", "--rounds", "12", format)
     assert wrong == [], "seed 2; mutate.py makes one of these again"
-    assert n > 400
+    assert n > 350
 
 
 @pytest.mark.parametrize(
