@@ -8,9 +8,6 @@ from typing import Literal
 from unet_jax.config import UserError
 from unet_jax.shared import cli
 
-FILES = (".onnx", ".stablehlo")
-"""Suffixes of --out that mean a file, not a folder."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
@@ -42,7 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     cli.check_networks(options.workdir, options.model)
     if options.workdir is None and options.model is None:
         raise UserError("neither --workdir nor --model was given. Name the network to export, such as --model best.")
-    return _file(options) if options.out.suffix in FILES else _folder(options)
+
+    from unet_jax.inference.exported.metadata import ONNX, STABLEHLO
+
+    return _file(options) if options.out.suffix.lower() in (ONNX, STABLEHLO) else _folder(options)
 
 
 def _file(options: Options) -> int:
@@ -56,7 +56,7 @@ def _file(options: Options) -> int:
     print(
         f"Network: {options.out} ({options.out.stat().st_size / 1e6:.1f} MB), {metadata.name} at "
         f"{metadata.size}x{metadata.size}, threshold {metadata.threshold:g}\n"
-        f"Next: python -m unet_jax.predict --model {options.out} --input scans --output masks"
+        f"Next: {cli.started('predict')} --model {options.out} --input scans --output masks"
     )
     return 0
 
@@ -89,7 +89,7 @@ def _folder(options: Options) -> int:
     print(
         f"Model: {options.out} ({size / 1e6:.1f} MB)   Model card, to be read over before it is passed on: "
         f"{options.out / 'README.md'}\n"
-        f"Next: python -m unet_jax.predict --model {options.out} --input scans --output masks"
+        f"Next: {cli.started('predict')} --model {options.out} --input scans --output masks"
     )
     return 0
 

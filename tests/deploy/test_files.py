@@ -288,6 +288,11 @@ def test_a_folder_takes_one_network_and_is_no_file(trained, tmp_path):
         export.main(["--model", "best", "--out", str(tmp_path / "n.onnx")])
 
 
+def test_a_suffix_in_capitals_means_the_same(trained, tmp_path):
+    assert export.main(["--workdir", str(trained), "--out", str(tmp_path / "N.ONNX")]) == 0
+    onnx.checker.check_model(onnx.load(tmp_path / "N.ONNX", format="protobuf"))
+
+
 def test_a_file_that_cannot_be_written_leaves_the_one_that_was_there(trained, tmp_path):
     (tmp_path / "taken").write_text("")
     with pytest.raises(OSError, match="taken"):

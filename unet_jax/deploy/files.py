@@ -34,7 +34,7 @@ def export_file(workdirs: Sequence[Path], model: str | None, checkpoint: str, ou
     metadata = describe(networks)
     with naming(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-    if out.suffix == ONNX:
+    if out.suffix.lower() == ONNX:
         try:
             from unet_jax.deploy.onnx import write_onnx
         except ModuleNotFoundError as e:
