@@ -13,7 +13,7 @@ from unet_jax.shared import cli
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """Find the tumour in images: PNG, JPEG, TIFF, BMP, WebP, GIF, PGM, JPEG 2000, NumPy (.npy, .npz), the dataset's
-    .mat, DICOM, and volumes, NIfTI or MGZ."""
+    .mat, DICOM, and volumes: NIfTI, MGZ, NRRD, MetaImage."""
 
     workdir: tuple[Path, ...] | None = None
     """Folder of the trained run; the probabilities of several are averaged."""

@@ -15,6 +15,7 @@ from typing import Any
 
 import hostile_archives
 import hostile_hdf5
+import hostile_itk
 import hostile_medical
 import numpy as np
 from specimens import IMAGE, endless
@@ -292,5 +293,7 @@ HOSTILE: dict[str, Callable[[Path], Crafted]] = {
     "dicom": hostile_medical.dicom,
     "nifti": hostile_medical.nifti,
     "mgh": hostile_medical.mgh,
+    "nrrd": hostile_itk.nrrd,
+    "mha": hostile_itk.mha,
     "zip": hostile_archives.zip_,
 }

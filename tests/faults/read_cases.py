@@ -81,7 +81,8 @@ def write(folder: Path, file: str, content: bytes, beside: Mapping[str, bytes]) 
 
 
 READERS: dict[str, Callable[[Path], list[Any]]] = {
-    **dict.fromkeys(("npy", "npz", "png", "jpeg", "tiff", "bmp", "pictures", "dicom", "nifti", "mgh"), read_slices),
+    **dict.fromkeys(("npy", "npz", "png", "jpeg", "tiff", "bmp", "pictures"), read_slices),
+    **dict.fromkeys(("dicom", "nifti", "mgh", "nrrd", "mha"), read_slices),
     "dataset": read_dataset,
     "mat": read_mat,
     "zip": read_archive,

@@ -192,6 +192,35 @@ def mgh() -> list[Specimen]:
     ]
 
 
+def _by_itk(file: str) -> list[Specimen]:
+    import SimpleITK as sitk
+
+    volume = np.stack([IMAGE, IMAGE[::-1], IMAGE // 2]).astype(np.int16)
+    image = sitk.GetImageFromArray(volume)
+    image.SetSpacing((2.0, 3.0, 4.0))
+    contents = []
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / file
+        for packed in (False, True):
+            sitk.WriteImage(image, str(path), packed)
+            contents.append(path.read_bytes())
+    plain, packed = contents
+    end = b"\n\n" if file.endswith("nrrd") else b"LOCAL\n"
+    start = packed.index(end) + len(end)
+    return [
+        _with_payload("plain", file, plain, volume.tobytes()),
+        Specimen("packed", file, packed, (start, len(packed) - 8), sealed_payload=True),
+    ]
+
+
+def nrrd() -> list[Specimen]:
+    return _by_itk("a.nrrd")
+
+
+def mha() -> list[Specimen]:
+    return _by_itk("a.mha")
+
+
 def npz() -> list[Specimen]:
     """Archives of one array; the checksum that covers the array covers its header too."""
     specimens = []
@@ -277,6 +306,8 @@ SPECIMENS = {
     "dicom": dicom,
     "nifti": nifti,
     "mgh": mgh,
+    "nrrd": nrrd,
+    "mha": mha,
     "npz": npz,
     "pictures": pictures,
     "zip": zip_,

@@ -17,7 +17,8 @@ import unet_jax
 from tests.helpers.mat import slice_file
 
 HERE = Path(__file__).parent
-FORMATS = ("dataset", "mat", "npy", "npz", "png", "jpeg", "tiff", "bmp", "pictures", "dicom", "nifti", "mgh", "zip")
+PICTURES = ("npy", "npz", "png", "jpeg", "tiff", "bmp", "pictures")
+FORMATS = ("dataset", "mat", *PICTURES, "dicom", "nifti", "mgh", "nrrd", "mha", "zip")
 SECRET = 12_321
 """As in read_cases.py."""
 

@@ -7,6 +7,7 @@ it is shown on its side, mirrored or squeezed it makes another mask.
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from nibabel.orientations import axcodes2ornt, ornt_transform
 from PIL import Image
 
@@ -45,6 +46,22 @@ def test_volumes_however_they_are_stored(job, corner, axes):
     assert [row["reason"] for row in job.table()] == ["", "", ""]
     assert job.run("--no-upright") == 0
     assert dice(mask_of(job, "a.nii.gz"), np.asarray(known.as_reoriented(turn).dataobj) > 350) < 0.9
+
+
+@pytest.mark.parametrize("axes", ["RAS", "LPS", "LAS", "SAR", "PLI"])
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
+def test_volumes_of_itk_however_they_are_stored(job, corner, suffix, axes):
+    # In ITK's order of axes: up, to posterior, to the left; without directions those are LPS.
+    known = sitk.GetImageFromArray(np.stack([head() // 2, head(), head() // 3]))
+    known.SetSpacing((0.5, 0.5, 3.0))
+    job.source.mkdir()
+    sitk.WriteImage(sitk.DICOMOrient(known, axes), str(job.source / f"a{suffix}"))
+    assert job.run() == 0
+    mask = sitk.ReadImage(str(job.out / "a.nii.gz"))
+    assert mask.GetDirection() == sitk.DICOMOrient(known, axes).GetDirection()
+    back = sitk.GetArrayFromImage(sitk.DICOMOrient(mask, "LPS"))
+    np.testing.assert_array_equal(back > 0, np.repeat(wanted()[None], 3, axis=0))
+    assert [row["reason"] for row in job.table()] == ["", "", ""]
 
 
 @pytest.mark.parametrize(

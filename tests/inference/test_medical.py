@@ -288,15 +288,24 @@ class TestVolume:
 
 
 class TestPackages:
-    @pytest.mark.parametrize(("name", "package"), [("a.dcm", "pydicom"), ("a.nii.gz", "nibabel"), ("IM1", "pydicom")])
-    def test_without_them_one_line_says_what_to_install(self, job, fake, monkeypatch, name, package):
+    @pytest.mark.parametrize(
+        ("name", "package", "extra"),
+        [
+            ("a.dcm", "pydicom", "medical"),
+            ("a.nii.gz", "nibabel", "medical"),
+            ("IM1", "pydicom", "medical"),
+            ("a.nrrd", "SimpleITK", "itk"),
+            ("a.MHA", "nibabel", "itk"),
+        ],
+    )
+    def test_without_them_one_line_says_what_to_install(self, job, fake, monkeypatch, name, package, extra):
         monkeypatch.setitem(sys.modules, package, None)
         job.put("b.png", job.bright(1))
         (job.source / name).write_bytes(bytes(128) + b"DICM")
         with pytest.raises(UserError) as e:
             job.run()
         assert str(e.value) == (
-            f"{name} takes {package} to read, which is not installed: pip install 'unet-jax[medical]'"
+            f"{name} takes {package} to read, which is not installed: pip install 'unet-jax[{extra}]'"
         )
         assert fake.opened is None and not job.out.exists()
 

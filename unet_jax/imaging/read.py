@@ -31,8 +31,10 @@ class Format:
     module: str
     suffixes: tuple[str, ...]
     """Ends of the files' names, in lower case."""
-    package: str | None = None
-    """Package of the extra `medical` that the module needs."""
+    packages: tuple[str, ...] = ()
+    """Those that the module needs besides the core's."""
+    extra: str = "medical"
+    """The extra that installs them."""
     volume: bool = False
     """Several slices a file, and one file for all of their masks."""
     frames: bool = False
@@ -46,9 +48,12 @@ FORMATS = (
     Format("unet_jax.imaging.formats.picture", (".webp", ".gif", ".pgm", ".jp2")),
     Format("unet_jax.imaging.formats.npy", (".npy", ".npz")),
     Format("unet_jax.imaging.formats.mat", (".mat",)),
-    Format("unet_jax.imaging.formats.dicom", (".dcm", ".dicom"), package="pydicom", frames=True, known=is_dicom),
-    Format("unet_jax.imaging.formats.nifti", (".nii", ".nii.gz"), package="nibabel", volume=True),
-    Format("unet_jax.imaging.formats.mgh", (".mgz", ".mgh"), package="nibabel", volume=True),
+    Format("unet_jax.imaging.formats.dicom", (".dcm", ".dicom"), packages=("pydicom",), frames=True, known=is_dicom),
+    Format("unet_jax.imaging.formats.nifti", (".nii", ".nii.gz"), packages=("nibabel",), volume=True),
+    Format("unet_jax.imaging.formats.mgh", (".mgz", ".mgh"), packages=("nibabel",), volume=True),
+    Format(
+        "unet_jax.imaging.formats.itk", (".nrrd", ".mha"), packages=("SimpleITK", "nibabel"), extra="itk", volume=True
+    ),
 )
 """The first takes what no other claims: pictures are recognised by their content."""
 
@@ -88,9 +93,8 @@ def check_packages(images: Iterable[Path]) -> None:
 
 
 def _lacking(format: Format) -> str | None:
-    if format.package is None or find_spec(format.package) is not None:
-        return None
-    return f"takes {format.package} to read, which is not installed: pip install 'unet-jax[medical]'"
+    package = next((package for package in format.packages if find_spec(package) is None), None)
+    return package and f"takes {package} to read, which is not installed: pip install 'unet-jax[{format.extra}]'"
 
 
 def open(path: Path, reading: Reading = AS_STORED) -> Slices:

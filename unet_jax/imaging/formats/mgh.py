@@ -1,5 +1,6 @@
 """Volumes from FreeSurfer's MGH and MGZ files. Their masks are NIfTI, which FreeSurfer reads as well."""
 
+import gzip
 import math
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ def _read_header(path: Path, f: Any, axis: int | None) -> tuple[Any, np.dtype, t
     if kind not in _TYPES:
         raise Refused(f"holds voxels of type {kind}; expected one of {', '.join(map(str, _TYPES))}")
     dtype = np.dtype(_TYPES[kind])
-    sides, axis = sides_of(shape, dtype, axis, path, f)
+    sides, axis = sides_of(shape, dtype, axis, path, isinstance(f, gzip.GzipFile))
     # nibabel puts defaults in the place of a geometry that is not told, so that the header itself would not show it.
     affine = header.get_affine() if int.from_bytes(block[_TOLD], "big", signed=True) > 0 else None
     image = Nifti1Image(np.broadcast_to(np.uint8(0), sides), affine)

@@ -184,14 +184,15 @@ def read_to_end(f: Any) -> None:
 
 
 def sides_of(
-    shape: tuple[int, ...], dtype: np.dtype, axis: int | None, path: Path, f: Any
+    shape: tuple[int, ...], dtype: np.dtype, axis: int | None, path: Path, packed: bool
 ) -> tuple[tuple[int, int, int], int]:
     """Give the sides of a volume and the axis to slice along, by default the one with the fewest slices.
 
     Args:
         shape, dtype: of its voxels, as a header says.
         axis: the one that is asked for.
-        path, f: the file, whose size must suffice for such a volume.
+        path: the file, whose size must suffice for such a volume.
+        packed: whether its voxels are deflated.
 
     Raises:
         Refused: not one volume of real numbers, one too large, or a file too short for it.
@@ -207,7 +208,7 @@ def sides_of(
     size = math.prod(sides) * dtype.itemsize
     if size > MAX_BYTES:
         raise Refused(f"takes {size} bytes; expected at most {MAX_BYTES}")
-    held = path.stat().st_size * (MAX_DEFLATE_RATIO if isinstance(f, gzip.GzipFile) else 1)
+    held = path.stat().st_size * (MAX_DEFLATE_RATIO if packed else 1)
     if held < size:
         raise Refused(f"is too short for the {size} bytes of voxels that its header says")
     return sides, axis
@@ -219,7 +220,7 @@ def _read_header(path: Path, f: Any, axis: int | None) -> tuple[Any, tuple[int, 
     f.seek(0)
     # Not mapped into memory: a mapped file that somebody cuts short ends the process.
     image: Any = kind.from_file_map(kind.make_file_map({"image": Clamped(f, MAX_HEADER_BYTES)}), mmap=False)
-    sides, axis = sides_of(image.shape, image.get_data_dtype(), axis, path, f)
+    sides, axis = sides_of(image.shape, image.get_data_dtype(), axis, path, isinstance(f, gzip.GzipFile))
     return image, sides, axis
 
 
