@@ -281,6 +281,11 @@ def test_metaimage_of_other_files(tmp_path):
     refused(path, "has voxels that are text")
     path.write_bytes(path.read_bytes().replace(b"NDims = 3", b"NDims = 999"))
     refused(path, "has 999 axes")
+    path.write_bytes(path.read_bytes().replace(b"NDims = 999", b"NDims = 4"))
+    refused(path, "has DimSize = 18 20 16; expected a whole number for each of 4 axes")
+    meta(path, "ElementSpacing = a")
+    path.write_bytes(path.read_bytes().replace(b"MET_SHORT", b"MET_SHORE"))
+    refused(path, "has a header that SimpleITK cannot read: ")
     path.write_bytes(b"\x89PNG\r\n\x1a\n")
     refused(path, "has a header without an end")
 

@@ -124,8 +124,9 @@ def _read_header(
     try:
         header.ReadImageInformation()
     except RuntimeError as e:
-        reason = _SAID_FIRST.sub("", str(e).strip().splitlines()[-1])
-        raise Refused(f"has a header that SimpleITK cannot read: {reason}") from e
+        # The last line has the cause, unless it is that of the system's last call.
+        lines = [line for line in str(e).strip().splitlines() if not line.startswith("Reason: ")]
+        raise Refused(f"has a header that SimpleITK cannot read: {_SAID_FIRST.sub('', lines[-1])}") from e
     kind = header.GetPixelIDValue()
     if kind not in _TYPES:
         raise Refused(f"holds voxels of type {sitk.GetPixelIDValueAsString(kind)}; expected one number each")
@@ -192,6 +193,9 @@ def _meta_layout(f: Any) -> _Layout:
     if fields.get("NDims") not in _META_AXES:
         # SimpleITK writes beyond its memory for many.
         raise Refused(f"has {fields.get('NDims', 'no number of')} axes; expected one volume of three")
+    sides = fields.get("DimSize", "none").split()
+    if len(sides) != int(fields["NDims"]) or not all(side.isdecimal() for side in sides):
+        raise Refused(f"has DimSize = {' '.join(sides)}; expected a whole number for each of {fields['NDims']} axes")
     if fields["ElementDataFile"] not in ("LOCAL", "Local", "local"):
         raise Refused(f"has its voxels in another file, {fields['ElementDataFile']}; write both to one .mha")
     if not _is_true(fields.get("BinaryData", "False")):
