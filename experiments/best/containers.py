@@ -1,7 +1,7 @@
 """Masks of one slice in pictures, DICOM files and volumes.
 
-Hypothesis: a slice gives the same mask as a PNG, as DICOM with square pixels and as NIfTI however it is stored, and
-nearly the same with pixels of 0.5 x 2 mm, which leave a quarter of what there was along an axis.
+Hypothesis: a slice gives the same mask as a PNG, as DICOM with square pixels and as NIfTI, NRRD and MetaImage however
+it is stored, and nearly the same with pixels of 0.5 x 2 mm, which leave a quarter of what there was along an axis.
 
 Command: `python -m experiments.best.containers --workdir runs/best --raw figshare`
 
@@ -26,8 +26,8 @@ from jaxtyping import Bool, Int16
 from unet_jax.config import TUMORS, UserError
 from unet_jax.shared import cli
 
-STORED = ("RAS", "LPS", "LAS")
-"""Directions of the axes of the volumes."""
+VOLUMES = {"RAS": ".nii.gz", "LPS": ".nii.gz", "LAS": ".nii.gz", "RAS nrrd": ".nrrd", "LAS mha": ".mha"}
+"""Directions of the axes of the volumes, and how each is stored."""
 STEPS = {"0.5 x 0.5 mm": (1, 1), "0.5 x 2 mm": (1, 4), "2 x 0.5 mm": (4, 1)}
 """Rows and columns of the slice that make a pixel of the DICOM files."""
 FAR = 0.85
@@ -117,14 +117,27 @@ def write_all(folder: Path, image: Int16[np.ndarray, "h w"]) -> None:
         _write_dicom(folder / f"{name}.dcm", np.rint(means).astype(np.uint16), [0.5 * down, 0.5 * across])
     affine = np.array([[0, -0.5, 0, 0], [-0.5, 0, 0, 0], [0, 0, 5, 0], [0, 0, 0, 1]])  # rows to posterior, ...
     known = nib.Nifti1Image(image[..., None], affine)
-    for axes in STORED:
-        nib.save(_reoriented(known, _LOOKED_AT, axes), folder / f"{axes}.nii.gz")
+    for name, suffix in VOLUMES.items():
+        save = nib.save if suffix == ".nii.gz" else _write_by_itk
+        save(_reoriented(known, _LOOKED_AT, name[:3]), folder / f"{name}{suffix}")
 
 
 def _reoriented(image: Any, before: str, after: str) -> Any:
     from nibabel.orientations import axcodes2ornt, ornt_transform
 
     return image.as_reoriented(ornt_transform(axcodes2ornt(before), axcodes2ornt(after)))
+
+
+def _write_by_itk(volume: Any, path: Path) -> None:
+    import SimpleITK as sitk
+
+    image = sitk.GetImageFromArray(np.asarray(volume.dataobj).T)
+    steps = np.diag([-1, -1, 1]) @ volume.affine[:3]  # ITK's axes point to the left and the back
+    spacing = np.linalg.norm(steps[:, :3], axis=0)
+    image.SetSpacing(spacing.tolist())
+    image.SetDirection((steps[:, :3] / spacing).ravel().tolist())
+    image.SetOrigin(steps[:, 3].tolist())
+    sitk.WriteImage(image, str(path), True)
 
 
 def _write_dicom(path: Path, image: np.ndarray, spacing: list[float]) -> None:
@@ -154,9 +167,9 @@ def read_all(folder: Path) -> dict[str, Bool[np.ndarray, "h w"]]:
         masks[name] = np.zeros_like(masks["png"])
         grown = np.kron(small, np.ones(step, bool))
         masks[name][: grown.shape[0], : grown.shape[1]] = grown
-    for axes in STORED:
-        back = _reoriented(nib.load(folder / f"{axes}.nii.gz"), axes, _LOOKED_AT)
-        masks[axes] = np.asarray(back.dataobj)[..., 0] > 0
+    for name in VOLUMES:
+        back = _reoriented(nib.load(folder / f"{name}.nii.gz"), name[:3], _LOOKED_AT)
+        masks[name] = np.asarray(back.dataobj)[..., 0] > 0
     return masks
 
 
