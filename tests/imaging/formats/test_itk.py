@@ -140,8 +140,29 @@ def test_other_spaces_do_not_tell_how_a_slice_lies(tmp_path, fields):
     assert (volume.turn, volume.spacing) == (NO_TURN, (0.5, 0.75))
     assert any("does not tell how it lies" in warning for warning in volume.warnings)
     np.testing.assert_array_equal(volume.read(4), RAMP[:, :, 4])
+
+
+@pytest.mark.parametrize(
+    ("write", "fields"),
+    [
+        (nrrd, ("space: scanner-xyz", "space directions: (-0.5,0,0) (0,-0.75,0) (0,0,3)", "space origin: (1,2,3)")),
+        (nrrd, ("space dimension: 3", "space directions: (0,-0.5,0) (0.75,0,0) (0,0,3)")),
+        (nrrd, ("spacings: 0.5 0.75 3", "axis mins: 5 6 7")),
+        (nrrd, ("spacings: -0.5 0.75 3",)),
+        (meta, ("Offset = 1 2 3", "ElementSpacing = 0.5 0.75 3", "AnatomicalOrientation = RAS")),
+    ],
+)
+def test_a_mask_lies_where_programs_see_a_volume_that_does_not_tell(tmp_path, write, fields):
+    path = write(tmp_path / f"a{'.nrrd' if write is nrrd else '.mha'}", *fields)
+    volume = opened(path, axis=2, upright=True)
+    assert volume.turn == NO_TURN and volume.spacing == (0.5, 0.75)
     volume.write("mask", tmp_path / "m.nii.gz", [np.zeros(SIDES[:2], bool)] * 16)
-    np.testing.assert_allclose(nib.load(tmp_path / "m.nii.gz").header.get_zooms(), (0.5, 0.75, 3))
+    mask, image = sitk.ReadImage(str(tmp_path / "m.nii.gz")), sitk.ReadImage(str(path))
+    corners = [(0, 0, 0), (17, 0, 0), (0, 19, 0), (0, 0, 15)]
+    for corner in corners:
+        np.testing.assert_allclose(
+            mask.TransformIndexToPhysicalPoint(corner), image.TransformIndexToPhysicalPoint(corner), atol=1e-4
+        )
 
 
 @pytest.mark.parametrize(
@@ -191,6 +212,64 @@ def test_big_endian(tmp_path, write, suffix, fields):
     np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(path))), RAMP.T)
 
 
+@pytest.mark.parametrize(("write", "skip"), [(nrrd, "byte skip: -1"), (meta, "HeaderSize = -1")])
+def test_voxels_at_the_end_of_the_file(tmp_path, write, skip):
+    path = write(tmp_path / f"a{'.nrrd' if write is nrrd else '.mha'}", skip)
+    header, voxels = path.read_bytes()[:-11520], path.read_bytes()[-11520:]
+    path.write_bytes(header + b"something else" + voxels)
+    np.testing.assert_array_equal(opened(path, axis=2).read(5), RAMP[:, :, 5])
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(path))), RAMP.T)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "kinds", "directions"),
+    [
+        ("1 18 20 16", "list domain domain domain", "none (0.5,0,0) (0,0.75,0) (0,0,3)"),
+        ("1 18 20 16", "vector domain domain domain", "none (0.5,0,0) (0,0.75,0) (0,0,3)"),
+        ("18 20 16 1", "domain domain domain list", "(0.5,0,0) (0,0.75,0) (0,0,3) none"),
+    ],
+)
+def test_a_list_of_one(tmp_path, sizes, kinds, directions):
+    fields = ["space: LPS", f"sizes: {sizes}", f"kinds: {kinds}", f"space directions: {directions}"]
+    path = nrrd(tmp_path / "a.nrrd", *fields, 'space units: "mm" "mm" "mm"')
+    lines = path.read_bytes().replace(b"dimension: 3", b"dimension: 4")
+    path.write_bytes(lines.replace(b"sizes: 18 20 16\nendian", b"endian"))
+    volume = opened(path, axis=2, upright=True)
+    assert (volume.turn, volume.spacing, volume.warnings) == (Turn(True, (1, 1)), (0.5, 0.75), [])
+    np.testing.assert_array_equal(volume.read(5), RAMP[:, :, 5].T)
+
+
+def test_sides_that_are_no_lengths_are_named(tmp_path):
+    path = meta(tmp_path / "a.mha", MATRIX, "ElementSpacing = 0,5 0,75 3,0")
+    volume = opened(path, axis=2, upright=True)
+    assert volume.spacing is None and volume.aspect == 1 and volume.turn == Turn(True, (1, 1))
+    assert volume.warnings == ["has voxels of 0.0 x 0.0 x 0.0, which are no lengths"]
+
+
+@pytest.mark.parametrize("long", ["foo: ", "space: ", "kinds: ", "type: ", "nothing", "a note: it says: a:="])
+def test_lines_that_simpleitk_has_no_room_for(tmp_path, long):
+    # They end the process.
+    refused(nrrd(tmp_path / "a.nrrd", long + "q" * 2000), "has a header with a line of 2")
+
+
+@pytest.mark.parametrize("axes", [1, 6, 12, 16])
+def test_axes_that_simpleitk_has_no_room_for(tmp_path, axes):
+    path = nrrd(tmp_path / "a.nrrd")
+    path.write_bytes(path.read_bytes().replace(b"dimension: 3", b"dimension: %d" % axes))
+    refused(path, f"has {axes} axes; expected one volume of three")
+
+
+@pytest.mark.parametrize("long", ["content: ", "# ", "note:=", "a note:=it says: "])
+def test_long_lines_of_text(tmp_path, long):
+    path = nrrd(tmp_path / "a.nrrd", long + "q" * 50_000)
+    np.testing.assert_array_equal(opened(path, axis=2).read(5), RAMP[:, :, 5])
+
+
+def test_comments_may_be_many(tmp_path):
+    path = meta(tmp_path / "a.mha", "Comment = a", "Comment = b")
+    np.testing.assert_array_equal(opened(path, axis=2).read(5), RAMP[:, :, 5])
+
+
 def test_lines_may_end_as_on_windows(tmp_path):
     path = nrrd(tmp_path / "a.nrrd", "space: RAS", DIRECTIONS, voxels=b"")
     path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n") + RAMP.astype("<i2").tobytes("F"))
@@ -225,7 +304,7 @@ def test_nan_is_background(tmp_path, suffix):
 def test_a_file_that_is_cut_is_refused(tmp_path, suffix, packed, half, less_by_1):
     path = written(tmp_path / f"a{suffix}", image_of(RAMP.astype(np.int16)), packed)
     whole, start = path.read_bytes(), "has a header without an end"
-    for size, said in {0: start, 5: start, 100: start, len(whole) // 2: half, len(whole) - 1: less_by_1}.items():
+    for size, said in {0: start, 9: start, 100: start, len(whole) // 2: half, len(whole) - 1: less_by_1}.items():
         path.write_bytes(whole[:size])
         refused(path, said)
 
@@ -244,8 +323,9 @@ def test_packed_voxels_that_are_damaged_are_refused(tmp_path, suffix, place, sai
     [
         (("data file: b.raw",), "has its voxels in another file, b.raw; write both to one .nrrd"),
         (("DataFile: b.raw",), "another file"),
-        (("byte skip: 4",), "something between its header and its voxels"),
-        (("kinds: vector domain domain",), "holds voxels of type vector of 16-bit signed integer"),
+        (("byte skip: 4",), "has 4 bytes between its header and its voxels"),
+        (("line skip: 1",), "has 1 lines between its header and its voxels"),
+        (("kinds: vector domain domain",), "holds voxels of 18 values (vector of 16-bit signed integer)"),
         (("space directions: none (1,0,0)",), "has a header that SimpleITK cannot read: "),
         (("oddities: 3",), 'cannot read: failed to parse "oddities" as field identifier'),
     ],
@@ -264,8 +344,10 @@ def test_encodings_that_are_not_read(tmp_path, encoding):
     ("fields", "message"),
     [
         (("BinaryData = False",), "gives BinaryData twice"),
-        (("HeaderSize = -1",), "something between its header and its voxels"),
-        (("ElementNumberOfChannels = 2",), "holds voxels of type vector of 16-bit signed integer"),
+        (("HeaderSize = 4",), "has 4 bytes between its header and its voxels"),
+        (("ElementNumberOfChannels = 2",), "holds voxels of 2 values (vector of 16-bit signed integer)"),
+        (("ElementSpacing = 0.5 0.75",), "has ElementSpacing = 0.5 0.75; expected 3 numbers, for 3 axes"),
+        (("Offset = 1 2 3", "Offset = 3 2 1"), "gives Offset twice"),
         (("Comment = \0",), "has a header with bytes of zero"),
     ],
 )
@@ -282,8 +364,10 @@ def test_metaimage_of_other_files(tmp_path):
     path.write_bytes(path.read_bytes().replace(b"NDims = 3", b"NDims = 999"))
     refused(path, "has 999 axes")
     path.write_bytes(path.read_bytes().replace(b"NDims = 999", b"NDims = 4"))
-    refused(path, "has DimSize = 18 20 16; expected a whole number for each of 4 axes")
-    meta(path, "ElementSpacing = a")
+    refused(path, "has DimSize = 18 20 16; expected 4 numbers, for 4 axes")
+    path.write_bytes(path.read_bytes().replace(b"NDims = 4\n", b"").replace(b"ElementType", b"NDims = 3\nElementType"))
+    refused(path, "gives DimSize before NDims, the number of axes")
+    meta(path, "ElementSpacing = a b c")
     path.write_bytes(path.read_bytes().replace(b"MET_SHORT", b"MET_SHORE"))
     refused(path, "has a header that SimpleITK cannot read: ")
     path.write_bytes(b"\x89PNG\r\n\x1a\n")

@@ -64,6 +64,17 @@ class TestRead:
             assert count_slices(tmp_path / name) == 16
             np.testing.assert_array_equal(open_volume(tmp_path / name).read(3), values[3])
 
+    @pytest.mark.parametrize("rest", [b"junk", bytes(9)])
+    def test_what_lies_behind_what_is_packed_is_dropped(self, tmp_path, rest):
+        values = RAMP.astype(np.int16)
+        plain = nifti_file(tmp_path / "a.nii", values).read_bytes()
+        (tmp_path / "a.nii.gz").write_bytes(gzip.compress(plain) + rest)
+        np.testing.assert_array_equal(open_volume(tmp_path / "a.nii.gz").read(3), values[3])
+        wrong = bytearray(gzip.compress(plain) + rest)
+        wrong[-len(rest) - 5] ^= 1  # in the checksum
+        (tmp_path / "a.nii.gz").write_bytes(wrong)
+        refused(tmp_path / "a.nii.gz", "CRC check failed")
+
     @pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
     def test_both_versions_in_big_endian(self, tmp_path, kind):
         values = RAMP.astype(">i2")

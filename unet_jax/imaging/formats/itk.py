@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-from jaxtyping import Float
 from nibabel.nifti1 import Nifti1Image
 
 from unet_jax.imaging.content import is_gzip
@@ -24,11 +23,12 @@ from unet_jax.imaging.formats.nifti import MAX_HEADER_BYTES, MAX_REST_BYTES, Vol
 from unet_jax.imaging.scan import Reading, Refused
 
 _TYPES = {
-    **{sitk.sitkInt8: "i1", sitk.sitkInt16: "i2", sitk.sitkInt32: "i4", sitk.sitkInt64: "i8"},
-    **{sitk.sitkUInt8: "u1", sitk.sitkUInt16: "u2", sitk.sitkUInt32: "u4", sitk.sitkUInt64: "u8"},
-    **{sitk.sitkFloat32: "f4", sitk.sitkFloat64: "f8"},
+    getattr(sitk, f"sitk{vector}{name}{bits}"): np.dtype(f"{kind}{bits // 8}")
+    for name, kind, sizes in (("Int", "i", (8, 16, 32, 64)), ("UInt", "u", (8, 16, 32, 64)), ("Float", "f", (32, 64)))
+    for bits in sizes
+    for vector in ("", "Vector")
 }
-"""Types of voxels of one value, by SimpleITK's numbers."""
+"""Types of numbers, by SimpleITK's numbers for voxels of one and of several."""
 _TO_RAS = np.array([[-1.0], [-1.0], [1.0]])
 """ITK's axes point to the patient's left, back and head, those of NIfTI to the right, front and head."""
 _PATIENT_SPACES = (
@@ -37,8 +37,19 @@ _PATIENT_SPACES = (
 )
 """Spaces of NRRD that SimpleITK turns into ITK's."""
 _MILLIMETRES = ("", "mm", "millimeter", "millimetre", "millimeters", "millimetres")
-_META_AXES = ("2", "3", "4", "5")
-"""Numbers of axes that SimpleITK reads."""
+_AXES = ("2", "3", "4", "5")
+"""Numbers of axes for which SimpleITK has room; with more it writes beyond it."""
+_MAX_LINE = 400
+"""Longest line of NRRD, in characters, of which SimpleITK can say what is wrong; longer ones end the process."""
+_LONG_LINES = ("content", "labels", "units")
+"""Fields of NRRD that may be longer."""
+_META_LISTS = {
+    **dict.fromkeys(("DimSize", "ElementSpacing", "ElementSize", "Offset", "Position", "Origin"), 1),
+    **dict.fromkeys(("TransformMatrix", "Rotation", "Orientation"), 2),
+}
+"""Fields of MetaImage that hold a number for each axis, or for each pair."""
+_META_ONCE = {*_META_LISTS, "NDims", "ElementType", "ElementNumberOfChannels", "BinaryData", "CompressedData"}
+"""Fields of MetaImage that must not be given twice, since programs differ in which they take."""
 _NRRD_PACKED = {"raw": False, "gzip": True, "gz": True}
 """Whether voxels of an encoding of NRRD are packed."""
 _SAID_FIRST = re.compile(r"(\[nrrd\]|ITK ERROR:|sitk::ERROR:)\s*(\w+(\(0x\w+\))?:\s*)*")
@@ -51,14 +62,29 @@ class _Layout:
 
     reader: str
     """SimpleITK's for the format."""
-    at: int
-    """Place of the first voxel, in bytes."""
+    at: int | None
+    """Place of the first voxel, in bytes; None where the voxels are the end of the file."""
     packed: bool
     big_endian: bool
     tells_place: bool
-    """The directions of three axes are given, in a patient's space."""
+    """The directions of three axes are given, in a patient's space; or it is a picture, which lies as programs show
+    it: x to the right, y down."""
     tells_millimetres: bool
     """The sides of a voxel are given, and in millimetres."""
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What is known of a volume without its voxels."""
+
+    layout: _Layout
+    dtype: np.dtype
+    sides: tuple[int, int, int]
+    axis: int
+    """The one to slice along."""
+    image: Nifti1Image
+    """Of the same place, for the masks."""
+    spacing: tuple[float, ...]
 
 
 def open_slices(path: Path, reading: Reading) -> Volume:
@@ -69,23 +95,28 @@ def open_slices(path: Path, reading: Reading) -> Volume:
         Exception: nearly any, of a file that is damaged.
     """
     with path.open("rb") as f:
-        image, dtype, sides, axis, layout = _read_header(path, f, reading.axis)
-        size = math.prod(sides) * dtype.itemsize
-        f.seek(layout.at)
+        header = _read_header(path, f, reading.axis)
+        layout, size = header.layout, math.prod(header.sides) * header.dtype.itemsize
+        f.seek(path.stat().st_size - size if layout.at is None else layout.at)
         voxels = _unpacked(f, size) if layout.packed else f.read(size)
     if len(voxels) < size:
         raise Refused(f"ends after {len(voxels)} of its {size} bytes of voxels")
-    volume = Volume(image, np.frombuffer(voxels, dtype).reshape(sides, order="F"), axis, reading)
+    stored = np.frombuffer(voxels, header.dtype).reshape(header.sides, order="F")
+    volume = Volume(header.image, stored, header.axis, reading, tells_place=layout.tells_place)
     if not layout.tells_millimetres:
         volume.spacing = None
+    if not _are_lengths(header.spacing):
+        volume.spacing = None
+        volume.set_aspect(None)
+        volume.warnings.append(f"has voxels of {' x '.join(map(str, header.spacing))}, which are no lengths")
     return volume
 
 
 def count_slices(path: Path, reading: Reading) -> int:
     """Count the slices that `open_slices` finds, by the header alone."""
     with path.open("rb") as f:
-        _, _, sides, axis, _ = _read_header(path, f, reading.axis)
-        return sides[axis]
+        header = _read_header(path, f, reading.axis)
+    return header.sides[header.axis]
 
 
 def _unpacked(f: Any, size: int) -> bytes:
@@ -107,11 +138,8 @@ def _unpacked(f: Any, size: int) -> bytes:
     return voxels
 
 
-def _read_header(
-    path: Path, f: Any, axis: int | None
-) -> tuple[Nifti1Image, np.dtype, tuple[int, int, int], int, _Layout]:
-    """Return a NIfTI image of the same place, without voxels; their type and sides; the axis to slice along."""
-    # Before SimpleITK looks at the file.
+def _read_header(path: Path, f: Any, axis: int | None) -> _Header:
+    # Before SimpleITK looks at the file, which headers that it cannot read may make crash.
     layout = _nrrd_layout(f) if f.read(4) == b"NRRD" else _meta_layout(f)
     try:
         str(path).encode("utf-8")
@@ -127,89 +155,111 @@ def _read_header(
         # The last line has the cause, unless it is that of the system's last call.
         lines = [line for line in str(e).strip().splitlines() if not line.startswith("Reason: ")]
         raise Refused(f"has a header that SimpleITK cannot read: {_SAID_FIRST.sub('', lines[-1])}") from e
-    kind = header.GetPixelIDValue()
-    if kind not in _TYPES:
-        raise Refused(f"holds voxels of type {sitk.GetPixelIDValueAsString(kind)}; expected one number each")
-    dtype = np.dtype(_TYPES[kind]).newbyteorder(">" if layout.big_endian else "<")
+    kind, n = header.GetPixelIDValue(), header.GetNumberOfComponents()
+    if kind not in _TYPES or n != 1:
+        raise Refused(f"holds voxels of {n} values ({sitk.GetPixelIDValueAsString(kind)}); expected one number each")
+    dtype = _TYPES[kind].newbyteorder(">" if layout.big_endian else "<")
     sides, axis = sides_of(header.GetSize(), dtype, axis, path, layout.packed)
-    affine = _affine(header)
-    # A picture lies as programs show it: x to the right, y down.
-    told = (layout.tells_place or header.GetDimension() == 2) and nearest_axes(affine[:3, :3]) is not None
-    image = Nifti1Image(np.broadcast_to(np.uint8(0), sides), affine if told else None)
-    image.header.set_zooms(np.nan_to_num(np.linalg.norm(affine[:3, :3], axis=0), posinf=0.0))
-    image.header.set_xyzt_units("mm")
-    return image, dtype, sides, axis, layout
+    spacing = tuple(header.GetSpacing())[:3]
+    return _Header(layout, dtype, sides, axis, _image_of_place(header, sides, spacing), spacing)
 
 
-def _affine(header: sitk.ImageFileReader) -> Float[np.ndarray, "4 4"]:
-    """Compute the way from voxels to a patient's right, front and head, in mm; of two axes the third is ITK's."""
-    n = header.GetDimension()
-    given = min(n, 3)
-    directions, spacing, origin = np.eye(3), np.ones(3), np.zeros(3)
+def _image_of_place(header: Any, sides: tuple[int, int, int], spacing: tuple[float, ...]) -> Nifti1Image:
+    """Make a NIfTI image that lies where a header says, without voxels; the third of two axes is ITK's."""
+    n, given = header.GetDimension(), len(spacing)
+    directions, steps, origin = np.eye(3), np.ones(3), np.zeros(3)
     directions[:given, :given] = np.reshape(header.GetDirection(), (n, n))[:given, :given]
-    spacing[:given], origin[:given] = header.GetSpacing()[:given], header.GetOrigin()[:given]
+    steps[:given], origin[:given] = spacing if _are_lengths(spacing) else 1.0, header.GetOrigin()[:given]
     affine = np.eye(4)
-    affine[:3] = _TO_RAS * np.column_stack((directions * spacing, origin))
-    return affine
+    affine[:3] = _TO_RAS * np.column_stack((directions * steps, origin))
+    lies = np.isfinite(affine).all() and nearest_axes(affine[:3, :3]) is not None
+    image = Nifti1Image(np.broadcast_to(np.uint8(0), sides), affine if lies else None)
+    if not lies:
+        image.header.set_zooms(np.abs(steps).tolist())
+    image.header.set_xyzt_units("mm")
+    return image
+
+
+def _are_lengths(spacing: tuple[float, ...]) -> bool:
+    """Tell whether no side is zero or no number; ITK takes one below zero for an axis that runs the other way."""
+    return all(math.isfinite(side) and side != 0 for side in spacing)
 
 
 def _nrrd_layout(f: Any) -> _Layout:
     """Read the header of a NRRD file up to the empty line that ends it."""
-    fields = {}
-    for line in _lines(f):
+    lines, fields = _lines(f), dict[str, str]()
+    if not re.fullmatch("NRRD000[1-6]", magic := next(lines)):
+        raise Refused(f"begins with {magic[:20]!r}; expected NRRD0001 to NRRD0006")
+    for line in lines:
         if not line:
             break
         name, _, value = line.partition(": ")
-        fields[name.replace(" ", "").lower()] = value.strip()
+        if line.startswith("#") or ":=" in name:
+            continue
+        name = name.replace(" ", "").lower()
+        if len(line) > _MAX_LINE and name not in _LONG_LINES:
+            raise Refused(f"has a header with a line of {len(line)} characters; expected at most {_MAX_LINE}")
+        fields[name] = value.strip()
     if "datafile" in fields:
         raise Refused(f"has its voxels in another file, {fields['datafile']}; write both to one .nrrd")
+    if (n := fields.get("dimension", "none")) not in _AXES:
+        raise Refused(f"has {n} axes; expected one volume of three")
     encoding = fields.get("encoding", "none").lower()
     if encoding not in _NRRD_PACKED:
         raise Refused(f"has voxels of encoding {encoding}; expected {' or '.join(_NRRD_PACKED)}")
-    if any(fields.get(name, "0") != "0" for name in ("lineskip", "byteskip")):
-        raise Refused("has something between its header and its voxels; write it without line skip and byte skip")
+    if (lines_skipped := fields.get("lineskip", "0")) != "0":
+        raise Refused(f"has {lines_skipped} lines between its header and its voxels; expected none")
     units = re.findall('"([^"]*)"', fields.get("spaceunits", fields.get("units", "")))
     return _Layout(
         "NrrdImageIO",
-        f.tell(),
+        _place(fields.get("byteskip", "0"), _NRRD_PACKED[encoding], f),
         _NRRD_PACKED[encoding],
         fields.get("endian", "little").lower() == "big",
-        fields.get("space", "").lower() in _PATIENT_SPACES and "spacedirections" in fields,
-        bool({"spacedirections", "spacings"} & fields.keys()) and all(unit in _MILLIMETRES for unit in units),
+        n == "2" or (fields.get("space", "").lower() in _PATIENT_SPACES and "spacedirections" in fields),
+        bool({"spacedirections", "spacings"} & fields.keys()) and all(unit in _MILLIMETRES for unit in units[:3]),
     )
 
 
 def _meta_layout(f: Any) -> _Layout:
     """Read the header of a MetaImage file up to the field that ends it, ElementDataFile."""
-    fields = {}
+    fields = dict[str, str]()
     for line in _lines(f):
-        name, _, value = line.replace(":", "=").partition("=")
-        if fields.setdefault(name.strip(), value.strip()) != value.strip():
-            raise Refused(f"gives {name.strip()} twice")
+        name, _, value = (part.strip() for part in line.replace(":", "=").partition("="))
+        if name in _META_LISTS and "NDims" not in fields:
+            raise Refused(f"gives {name} before NDims, the number of axes")
+        if fields.setdefault(name, value) != value and name in _META_ONCE:
+            raise Refused(f"gives {name} twice")
         if "ElementDataFile" in fields:
             break
     if "ElementType" not in fields:
         raise Refused("is neither NRRD nor MetaImage")
-    if fields.get("NDims") not in _META_AXES:
-        # SimpleITK writes beyond its memory for many.
-        raise Refused(f"has {fields.get('NDims', 'no number of')} axes; expected one volume of three")
-    sides = fields.get("DimSize", "none").split()
-    if len(sides) != int(fields["NDims"]) or not all(side.isdecimal() for side in sides):
-        raise Refused(f"has DimSize = {' '.join(sides)}; expected a whole number for each of {fields['NDims']} axes")
+    if (n := fields.get("NDims", "no number of")) not in _AXES:
+        raise Refused(f"has {n} axes; expected one volume of three")
+    for name, value in {"DimSize": "", **fields}.items():
+        if name in _META_LISTS and len(value.split()) != (expected := int(n) ** _META_LISTS[name]):
+            raise Refused(f"has {name} = {value[:99]}; expected {expected} numbers, for {n} axes")
     if fields["ElementDataFile"] not in ("LOCAL", "Local", "local"):
         raise Refused(f"has its voxels in another file, {fields['ElementDataFile']}; write both to one .mha")
     if not _is_true(fields.get("BinaryData", "False")):
         raise Refused("has voxels that are text; expected BinaryData = True")
-    if fields.get("HeaderSize", "0") != "0":
-        raise Refused("has something between its header and its voxels; write it without HeaderSize")
+    packed = _is_true(fields.get("CompressedData", "False"))
     return _Layout(
         "MetaImageIO",
-        f.tell(),
-        _is_true(fields.get("CompressedData", "False")),
+        _place(fields.get("HeaderSize", "0"), packed, f),
+        packed,
         _is_true(fields.get("BinaryDataByteOrderMSB", fields.get("ElementByteOrderMSB", "False"))),
-        bool({"TransformMatrix", "Rotation", "Orientation"} & fields.keys()),
+        n == "2" or bool({"TransformMatrix", "Rotation", "Orientation"} & fields.keys()),
         bool({"ElementSpacing", "ElementSize"} & fields.keys()),
     )
+
+
+def _place(skipped: str, packed: bool, f: Any) -> int | None:
+    """Return the place of the voxels behind a header that was just read, None if they are the end of the file."""
+    if skipped == "-1" and not packed:
+        return None
+    if skipped != "0":
+        raise Refused(f"has {skipped} bytes between its header and its voxels; expected none")
+    return f.tell()
 
 
 def _is_true(value: str) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 import nibabel
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Bool, Shaped
 
 from unet_jax.imaging.content import beginning, is_gzip
 from unet_jax.imaging.formats.medical import rescaled, upright
@@ -53,7 +53,8 @@ _GEOMETRY = (
 class Volume(Slices):
     """Slices of a volume along the axis `axis`, whose masks are NIfTI volumes of the same place.
 
-    A value is what is stored, times `slope`, plus `inter`.
+    A value is what is stored, times `slope`, plus `inter`. The affine of an image that lies in no patient's space does
+    not tell how slices lie (`tells_place`), but is that of the masks.
     """
 
     def __init__(
@@ -64,6 +65,8 @@ class Volume(Slices):
         reading: Reading,
         slope: float = 1.0,
         inter: float = 0.0,
+        *,
+        tells_place: bool = True,
     ):
         self.axis, self.pixels, self._image, self._sides = axis, stored, image, stored.shape
         self._slope, self._inter = slope, inter
@@ -76,7 +79,7 @@ class Volume(Slices):
         self.set_aspect(None)
         self._warn_about_thick_slices(rows, columns)
         if reading.upright:
-            told = image.header["sform_code"] != 0 or image.header["qform_code"] != 0
+            told = tells_place and (image.header["sform_code"] != 0 or image.header["qform_code"] != 0)
             turn = upright(image.affine[:3, [rows, columns, axis]].astype(np.float64)) if told else None
             if turn is None:
                 self.warnings.append("does not tell how it lies, so its slices were predicted as stored")
@@ -158,16 +161,20 @@ def open_slices(path: Path, reading: Reading) -> Volume:
         Exception: nearly any, of a file that is damaged.
     """
     with opened(path) as f:
-        image, sides, axis = _read_header(path, f, reading.axis)
+        image, sides, axis, told = _read_header(path, f, reading.axis)
         stored = image.dataobj.get_unscaled().reshape(sides, order="F")
         read_to_end(f)
-    return Volume(image, stored, axis, reading, image.dataobj.slope, image.dataobj.inter)
+    volume = Volume(image, stored, axis, reading, image.dataobj.slope, image.dataobj.inter)
+    if not all(told[i] for i in range(3) if i != axis):
+        volume.spacing = None
+        volume.set_aspect(None)
+    return volume
 
 
 def count_slices(path: Path, reading: Reading) -> int:
     """Count the slices that `open_slices` finds, by the header alone."""
     with opened(path) as f:
-        _, sides, axis = _read_header(path, f, reading.axis)
+        _, sides, axis, _ = _read_header(path, f, reading.axis)
         return sides[axis]
 
 
@@ -179,7 +186,16 @@ def opened(path: Path) -> Any:
 
 def read_to_end(f: Any) -> None:
     """Read what follows the voxels, if it is packed: the checksum is at the very end. Refuses a file that goes on."""
-    if isinstance(f, gzip.GzipFile) and len(f.read(MAX_REST_BYTES)) == MAX_REST_BYTES:
+    if not isinstance(f, gzip.GzipFile):
+        return
+    try:
+        rest = f.read(MAX_REST_BYTES)
+    except gzip.BadGzipFile as e:
+        # Behind the end of what is packed, whose checksum was right, may be anything.
+        if str(e).startswith("Not a gzipped file"):
+            return
+        raise
+    if len(rest) == MAX_REST_BYTES:
         raise Refused(f"goes on for {MAX_REST_BYTES} bytes and more after its voxels")
 
 
@@ -214,14 +230,22 @@ def sides_of(
     return sides, axis
 
 
-def _read_header(path: Path, f: Any, axis: int | None) -> tuple[Any, tuple[int, int, int], int]:
-    """Return the image, its voxels yet unread, their three sides, and the axis to slice along."""
-    kind = _kind(f.read(nibabel.Nifti2Header.sizeof_hdr))
+def _read_header(path: Path, f: Any, axis: int | None) -> tuple[Any, tuple[int, int, int], int, Bool[np.ndarray, "3"]]:
+    """Return the image, its voxels yet unread; their sides; the axis to slice along; axes whose spacing is told."""
+    start = f.read(nibabel.Nifti2Header.sizeof_hdr)
+    kind = _kind(start)
     f.seek(0)
     # Not mapped into memory: a mapped file that somebody cuts short ends the process.
     image: Any = kind.from_file_map(kind.make_file_map({"image": Clamped(f, MAX_HEADER_BYTES)}), mmap=False)
     sides, axis = sides_of(image.shape, image.get_data_dtype(), axis, path, isinstance(f, gzip.GzipFile))
-    return image, sides, axis
+    # As stored, since nibabel takes 1 for 0.
+    block = kind.header_class(start[: kind.header_class.sizeof_hdr], check=False)
+    told = np.abs(block["pixdim"][1:4]) > 0
+    if not told.all() and image.header["sform_code"] > 0:
+        sides_of_voxel = np.linalg.norm(image.affine[:3, :3], axis=0)
+        image.header["pixdim"][1:4] = np.where(told, image.header["pixdim"][1:4], sides_of_voxel)
+        told |= sides_of_voxel > 0
+    return image, sides, axis, told
 
 
 def _kind(start: bytes) -> Any:
