@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import weakref
 from importlib.util import find_spec
 
 import nibabel as nib
@@ -12,6 +13,8 @@ from PIL import Image
 from tests.helpers.images import dicom_file, same
 from tests.helpers.prediction import AFFINE
 from unet_jax.config import UserError
+from unet_jax.imaging import read
+from unet_jax.inference import folder
 from unet_jax.shared import cli
 
 pytestmark = pytest.mark.usefixtures("fake")
@@ -55,6 +58,24 @@ def frames(job, name, *rows, **changes):
 
 
 class TestFrames:
+    def test_of_many_files_few_are_held(self, job, monkeypatch):
+        for i in range(12):
+            frames(job, f"{i:02}.dcm", 1, 2, 3)
+        held, most, open_file = weakref.WeakSet(), 0, read.open
+
+        def watched(*args):
+            nonlocal most
+            slices = open_file(*args)
+            held.add(slices)
+            most = max(most, len(held))
+            return slices
+
+        monkeypatch.setattr(read, "open", watched)
+        monkeypatch.setattr(folder, "AHEAD", 8)
+        monkeypatch.setattr(folder, "THREADS", 4)
+        assert job.run("--batch-size", "1") == 0
+        assert len(job.table()) == 36 and most <= 5
+
     def test_a_mask_and_a_row_each(self, job, capsys):
         frames(job, "s/a.dcm", 3, 0, 5, PixelSpacing=[0.5, 0.25])
         frames(job, "s/b.dcm", 2)

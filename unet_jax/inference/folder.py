@@ -162,7 +162,7 @@ def predict_images(
     """Predict every image and volume that can be read, and write what is wanted of it.
 
     Threads read ahead of the network and write behind it. However many images there are, only a few batches of them
-    are in memory, and at most three volumes: the one computed, the next, and the one that is written.
+    are in memory, and at most three of many slices: the one computed, the next, and the one that is written.
 
     Args:
         root: folder that the paths of `images` start from.
@@ -194,8 +194,12 @@ def predict_images(
         except ImageError as e:
             return _Known([Line(input=path.as_posix(), status="failed", reason=e.reason)], skipped=False)
 
+    def holds_many(path: Path) -> bool:
+        format = read.format_of(path)
+        return format.volume or (format.frames and read.count_slices(root / path, reading) > 1)
+
     def pixels() -> Iterator[NativeSlice]:
-        for file in _ahead(pool, opened, images):
+        for file in _ahead(pool, opened, holds_many, images):
             if isinstance(file, _Known):
                 waiting.append(file)
                 continue
@@ -250,12 +254,15 @@ def predict_images(
 
 
 def _ahead(
-    pool: ThreadPoolExecutor, opened: Callable[[Path], _ImageFile | _Known], images: Sequence[Path]
+    pool: ThreadPoolExecutor,
+    opened: Callable[[Path], _ImageFile | _Known],
+    holds_many: Callable[[Path], bool],
+    images: Sequence[Path],
 ) -> Iterator[_ImageFile | _Known]:
-    """Open images in order, ahead of their use; a volume counts as many images, so that few are in memory."""
+    """Open images in order, ahead of their use; one of many slices counts as many images, so that few are in memory."""
     under_way: deque[tuple[int, Future[_ImageFile | _Known]]] = deque()
     for image in images:
-        weight = AHEAD if read.format_of(image).volume else 1
+        weight = AHEAD if holds_many(image) else 1
         under_way.append((weight, pool.submit(opened, image)))
         while sum(weight for weight, _ in under_way) > AHEAD:
             yield under_way.popleft()[1].result()

@@ -49,6 +49,13 @@ class TestOtherKinds:
         same(tmp_path / name, self.GREY)
         assert read.open(tmp_path / name).warnings == ["has several frames, of which the first was predicted"]
 
+    def test_the_first_of_a_photograph_of_several(self, tmp_path):
+        first, second = Image.fromarray(self.GREY), Image.fromarray(255 - self.GREY)
+        first.save(tmp_path / "one.jpg")
+        first.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[second])
+        same(tmp_path / "a.jpg", np.asarray(Image.open(tmp_path / "one.jpg")))
+        assert read.open(tmp_path / "a.jpg").warnings == ["has several frames, of which the first was predicted"]
+
 
 class TestTiffPages:
     IMAGE = (RAMP * 190).astype(np.uint16)

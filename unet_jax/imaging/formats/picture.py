@@ -134,7 +134,7 @@ def _choose_page(image: ImageFile.ImageFile) -> list[str]:
     # Counting them would go through them all.
     if not getattr(image, "is_animated", False):
         return []
-    if image.format in ("GIF", "WEBP"):
+    if image.format in ("GIF", "WEBP", "MPO"):  # the last is what many a telephone writes as .jpg
         return ["has several frames, of which the first was predicted"]
     size = image.size
     if isinstance(image, TiffImagePlugin.TiffImageFile):
