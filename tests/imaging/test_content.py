@@ -11,7 +11,7 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 
 from tests.helpers.images import EXPLICIT, RAMP, dicom_file
-from unet_jax.imaging.content import beginning, is_dicom, is_gzip, is_no_picture
+from unet_jax.imaging.content import beginning, is_dicom, is_gzip, is_picture
 
 IMPLICIT, DEFLATED, BIG_ENDIAN = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"
 IMAGE = RAMP.astype(np.uint16)
@@ -58,26 +58,27 @@ class TestDicom:
     @pytest.mark.parametrize(
         ("kind", "expected"),
         [
-            ("1.2.840.10008.5.1.4.1.1.88.11", True),  # basic text report
-            ("1.2.840.10008.5.1.4.1.1.88.59", True),  # key object selection
-            ("1.2.840.10008.5.1.4.1.1.11.1", True),  # grey-scale presentation state
-            ("1.2.840.10008.5.1.4.1.1.104.1", True),  # PDF
-            ("1.2.840.10008.5.1.4.1.1.66", True),  # raw data
-            ("1.2.840.10008.5.1.4.1.1.66.4", True),  # segmentation
-            ("1.2.840.10008.5.1.4.1.1.481.2", True),  # dose
-            ("1.2.840.10008.5.1.4.1.1.481.1", False),  # picture of radiotherapy
-            ("1.2.840.10008.5.1.4.1.1.4", False),  # MR
-            ("1.2.840.10008.5.1.4.1.1.4.1", False),  # enhanced MR
-            ("1.2.840.10008.5.1.4.1.1.7", False),  # secondary capture
-            ("1.3.12.2.1107.5.9.1", False),  # a maker's own
+            ("1.2.840.10008.5.1.4.1.1.88.11", False),  # basic text report
+            ("1.2.840.10008.5.1.4.1.1.88.59", False),  # key object selection
+            ("1.2.840.10008.5.1.4.1.1.11.1", False),  # grey-scale presentation state
+            ("1.2.840.10008.5.1.4.1.1.104.1", False),  # PDF
+            ("1.2.840.10008.5.1.4.1.1.66", False),  # raw data
+            ("1.2.840.10008.5.1.4.1.1.66.4", False),  # segmentation
+            ("1.2.840.10008.5.1.4.1.1.481.2", False),  # dose
+            ("1.2.840.10008.5.1.4.1.1.481.1", True),  # picture of radiotherapy
+            ("1.2.840.10008.5.1.4.1.1.4", True),  # MR
+            ("1.2.840.10008.5.1.4.1.1.4.1", True),  # enhanced MR
+            ("1.2.840.10008.5.1.4.1.1.7", True),  # secondary capture
+            ("1.3.12.2.1107.5.9.1", None),  # a maker's own
+            ("1.2.840.10008.5.1.4.1.1.6.1", None),  # ultrasound, seldom among these
         ],
     )
     @pytest.mark.parametrize("implicit", [True, False])
-    def test_kinds_that_are_no_picture(self, tmp_path, kind, expected, implicit):
+    def test_kinds_that_are_a_picture_or_none(self, tmp_path, kind, expected, implicit):
         path = dicom_file(tmp_path / "a", IMAGE, IMPLICIT if implicit else EXPLICIT, SOPClassUID=kind)
-        assert is_no_picture(beginning(path)) == expected
+        assert is_picture(beginning(path)) is expected
         data = pydicom.dcmread(path)
-        assert is_no_picture(data_set_alone(data, implicit=implicit)) == expected
+        assert is_picture(data_set_alone(data, implicit=implicit)) is expected
 
 
 def test_gzip():

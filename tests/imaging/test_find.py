@@ -84,6 +84,15 @@ class TestFind:
         assert images == [Path("a.png")]
         assert left_out == {".txt": 2, ".xlsx": 1, ".0001": 1, NO_SUFFIX: 1, NO_PICTURE: 2}
         assert listed(left_out) == ("7 files (2 .txt, 2 DICOM without a picture, 1 .0001, 1 .xlsx, 1 without a suffix)")
+        # Kinds that are not known are looked into, those that are always pictures are not.
+        for kind in ("1.3.12.2.1107.5.9.1", "1.2.840.10008.5.1.4.1.1.78.1", "1.2.840.10008.5.1.4.39.1"):
+            elements = {"SOPClassUID": kind, "Rows": None, "Columns": None, "PixelData": None}
+            dicom_file(tmp_path / f"s/{kind}", RAMP.astype(np.uint16), **elements)
+        dicom_file(tmp_path / "s/pictures of a maker", RAMP.astype(np.uint16), SOPClassUID="1.3.12.2.1107.5.9.1")
+        dicom_file(tmp_path / "s/emptied", RAMP.astype(np.uint16), Rows=None, Columns=None, PixelData=None)
+        images, left_out = find_files(tmp_path)
+        assert [path.name for path in images] == ["a.png", "emptied", "pictures of a maker"]
+        assert left_out[NO_PICTURE] == 5
         # Given by itself, one is for its reader to refuse.
         assert find_files(tmp_path / "report.dcm") == ([Path("report.dcm")], {})
 

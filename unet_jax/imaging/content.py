@@ -19,6 +19,8 @@ _NO_PICTURES = (
     _STORAGE + b"481.",  # structures, plans and doses of radiotherapy
 )
 """Beginnings of the UIDs of the kinds of DICOM objects that are no picture (PS3.4, annex B)."""
+_COMMON_PICTURES = tuple(_STORAGE + kind for kind in (b"4", b"4.1", b"4.3", b"4.4", b"2", b"2.1", b"7", b"128"))
+"""Those of MR, CT and PET, and of secondary captures."""
 _PICTURES = tuple(_STORAGE + kind for kind in (b"481.1", b"481.23", b"481.24"))
 """Those of radiotherapy that are."""
 
@@ -53,11 +55,16 @@ def has_preamble(start: bytes) -> bool:
     return start[128:132] == b"DICM"
 
 
-def is_no_picture(start: bytes) -> bool:
-    """Tell whether a DICOM file is of a kind that is no picture of a patient: a report, a presentation state, ..."""
+def is_picture(start: bytes) -> bool | None:
+    """Tell whether a DICOM file is of a kind that is a picture of a patient; None of kinds that are not known.
+
+    No pictures are reports, presentation states, ...; a maker's own kinds may be either.
+    """
     found = dict(_elements(start))
     uid = (found.get(_MEDIA_STORAGE_SOP_CLASS) or found.get(_SOP_CLASS) or b"").rstrip(b"\0 ")
-    return uid.startswith(_NO_PICTURES) and uid not in _PICTURES
+    if uid in _COMMON_PICTURES or uid in _PICTURES:
+        return True
+    return False if uid.startswith(_NO_PICTURES) else None
 
 
 def _is_data_set(start: bytes) -> bool:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from unet_jax.config import UserError
-from unet_jax.imaging.content import beginning, is_no_picture
-from unet_jax.imaging.read import format_of, known_by_content, suffix_of, suffixes
+from unet_jax.imaging.content import beginning, is_picture
+from unet_jax.imaging.read import format_of, holds_picture, known_by_content, suffix_of, suffixes
 
 NO_PICTURE = "DICOM without a picture"
 NO_SUFFIX = "without a suffix"
@@ -88,5 +88,6 @@ def _left_out(path: Path) -> str | None:
         return None
     start = beginning(path)
     if known_by_content(start):
-        return NO_PICTURE if is_no_picture(start) else None
+        known = is_picture(start)
+        return None if known or (known is None and holds_picture(path)) else NO_PICTURE
     return None if named else path.suffix.lower() or NO_SUFFIX

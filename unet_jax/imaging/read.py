@@ -85,6 +85,19 @@ def known_by_content(start: bytes) -> Format | None:
     return next((format for format in FORMATS if format.known and format.known(start)), None)
 
 
+def holds_picture(path: Path) -> bool:
+    """Tell by its header whether a file of a format that is known by content holds a picture; yes where it cannot."""
+    format = known_by_content(beginning(path))
+    if format is None or _lacking(format):
+        return True
+    try:
+        with silent_readers():
+            return import_module(format.module).holds_picture(path)
+    except Exception:
+        # As in `open`, which will tell.
+        return True
+
+
 def check_packages(images: Iterable[Path]) -> None:
     """Raise UserError if a file among these, as `find_images` lists them, takes a package that is not installed."""
     for format, image in {format_of(image): image for image in images}.items():

@@ -217,8 +217,9 @@ def check_sides(shape: tuple[int, ...]) -> None:
 
 
 def one_line(error: object) -> str:
-    """Show an error in one line; by the name of its type if it says nothing."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """Show an error in one line of characters that can be seen; by the name of its type if it says nothing."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def spacing_of(y: float, x: float) -> Spacing | None:

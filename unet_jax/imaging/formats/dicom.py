@@ -39,6 +39,8 @@ _OF_A_FRAME = (
 """Elements that decide what becomes of a frame."""
 _GROUPS = ("PixelMeasuresSequence", "PixelValueTransformationSequence", "PlaneOrientationSequence")
 """Functional groups of enhanced objects that hold such."""
+_BY_DEFAULT = {"SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2"}
+"""What is taken for elements that must be there and are not."""
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _UNTOLD: dict[Any, Any] = {
     (True, True): ImplicitVRLittleEndian,
@@ -76,11 +78,20 @@ def open_slices(path: Path, reading: Reading) -> Slices:
 
 def count_slices(path: Path, reading: Reading) -> int:
     """Count the frames, by the header alone."""
+    return max(1, int(_header(path, "NumberOfFrames").get("NumberOfFrames") or 1))
+
+
+def holds_picture(path: Path) -> bool:
+    """Tell by the header alone whether there is a picture, which reports, protocols and makers' own objects lack."""
+    return _header(path, "Rows").get("Rows") is not None
+
+
+def _header(path: Path, *names: Any) -> Any:
+    """Read these elements of what stands before the pixels."""
     with path.open("rb") as f:
         file: Any = Clamped(f)
         _transfer_syntax(file)
-        header = dcmread(file, stop_before_pixels=True, force=True, specific_tags=["NumberOfFrames"])
-    return max(1, int(header.get("NumberOfFrames") or 1))
+        return dcmread(file, stop_before_pixels=True, force=True, specific_tags=list(names))
 
 
 def _slice(told: Any, stored: np.ndarray, reading: Reading) -> Slices:
@@ -120,17 +131,23 @@ def _read(path: Path, file: Any) -> tuple[Any, np.ndarray, list[str]]:
     expected = math.prod(shape) * header.BitsAllocated // 8
     if max(size, expected) > MAX_BYTES:
         raise Refused(f"takes {max(size, expected)} bytes; expected at most {MAX_BYTES}")
-    compressed = getattr(syntax, "is_encapsulated", False)
+    compressed = _is_compressed(syntax)
     if compressed:
         _check_decoder(syntax)
 
     file.seek(0)
     dataset = dcmread(file, force=True)
-    if "TransferSyntaxUID" not in dataset.file_meta:
+    if not dataset.file_meta.get("TransferSyntaxUID"):
         # Written alone, an object does not tell how; pydicom found out.
         dataset.file_meta.TransferSyntaxUID = _UNTOLD[dataset.original_encoding]
     if "PixelData" not in dataset:
         raise Refused("holds no pixels")
+    if dataset["PixelData"].is_undefined_length and not compressed:
+        # Pixels that are not compressed have a length (PS3.5 A.4).
+        raise Refused(f"has compressed pixels, though it says they are {syntax.name}. Write it anew")
+    for name, value in _BY_DEFAULT.items():
+        if not dataset.get(name):
+            setattr(dataset, name, value)
     warnings = [] if compressed else _drop_rest(dataset, expected)
     try:
         return dataset, _pixels(dataset, shape), warnings
@@ -138,7 +155,8 @@ def _read(path: Path, file: Any) -> tuple[Any, np.ndarray, list[str]]:
         raise
     except Exception as e:
         if compressed:
-            raise Refused(f"cannot be decoded as {syntax.name} ({one_line(e)})") from e
+            reason = "fewer frames than it says" if isinstance(e, StopIteration) else one_line(e)
+            raise Refused(f"cannot be decoded as {syntax.name} ({reason})") from e
         raise
 
 
@@ -176,7 +194,7 @@ def _transfer_syntax(file: Any) -> Any:
     """Read how the dataset is written from the part before it; the file is at its beginning before and after."""
     read_preamble(file, True)
     # Of the two that do this the public one opens the file by itself.
-    syntax = _read_file_meta_info(file).get("TransferSyntaxUID")
+    syntax = _read_file_meta_info(file).get("TransferSyntaxUID") or None
     # pydicom unpacks what is deflated as a whole, up to 1,032 times as much, before it looks at the header.
     most = MAX_INFLATED_BYTES
     if syntax == _DEFLATED and len(zlib.decompressobj(-15).decompress(file.read(), most + 1)) > most:
@@ -194,9 +212,12 @@ def _check_header(header: Any) -> tuple[int, int, int, int]:
     # Enhanced objects, whose slices lie apart, may say so still.
     if "MOSAIC" in (header.get("ImageType") or ()) and "NumberOfFrames" not in header:
         raise Refused("is a mosaic of slices; expected one slice. Convert it to NIfTI (dcm2niix does)")
-    kind, channels = str(header.get("PhotometricInterpretation", "MONOCHROME2")), int(header.get("SamplesPerPixel", 1))
+    channels, kind = (header.get(name) or default for name, default in _BY_DEFAULT.items())
     if kind not in _KINDS.get(channels, ()):
         raise Refused(f"is in colour ({kind}); expected a grey slice, MONOCHROME1 or MONOCHROME2")
+    for name in ("BitsAllocated", "BitsStored"):
+        if header.get(name) is None:
+            raise Refused(f"has no {name}; expected pixels of whole numbers, and of how many bits they are")
     if header.BitsAllocated not in (8, 16, 32):
         raise Refused(f"has {header.BitsAllocated} bits a pixel; expected 8, 16 or 32")
     bits = int(header.BitsStored)
@@ -204,6 +225,13 @@ def _check_header(header: Any) -> tuple[int, int, int, int]:
     if not 1 <= bits <= high + 1 <= header.BitsAllocated:
         raise Refused(f"has values of {bits} bits up to bit {high}; expected them within {header.BitsAllocated}")
     return max(1, int(header.get("NumberOfFrames") or 1)), rows, columns, channels
+
+
+def _is_compressed(syntax: Any) -> bool:
+    try:
+        return getattr(syntax, "is_encapsulated", False)
+    except ValueError:
+        raise Refused(f"is written in a way, {syntax}, which pydicom does not know. Write it anew") from None
 
 
 def _check_decoder(syntax: Any) -> None:
@@ -226,8 +254,8 @@ def _modality_values(dataset: Any, stored: np.ndarray) -> np.ndarray:
         # The lowest value that the bits can hold becomes the highest.
         ends = -1 if stored.dtype.kind == "i" else 2 ** int(dataset.BitsStored) - 1
         stored = np.subtract(ends, stored, dtype=stored.dtype)
-    given = ((dataset.get(name), default) for name, default in (("RescaleSlope", 1), ("RescaleIntercept", 0)))
-    slope, intercept = (float(default if value is None else value) for value, default in given)
+    slope = geometry.number(dataset, "RescaleSlope", 1.0)
+    intercept = geometry.number(dataset, "RescaleIntercept", 0.0)
     if slope == 0 or not (math.isfinite(slope) and math.isfinite(intercept)):
         raise Refused(f"has a rescale slope of {slope:g} and intercept of {intercept:g}")
     return rescaled(stored, slope, intercept)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from unet_jax.imaging.formats.medical import upright
-from unet_jax.imaging.scan import NO_TURN, Spacing, Turn, one_line, spacing_of
+from unet_jax.imaging.scan import NO_TURN, Refused, Spacing, Turn, one_line, spacing_of
 
 _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
 _WAYS = {"L": (1, 0, 0), "R": (-1, 0, 0), "P": (0, 1, 0), "A": (0, -1, 0), "H": (0, 0, 1), "F": (0, 0, -1)}
@@ -22,6 +22,19 @@ def spacing(dataset: Any) -> tuple[Spacing | None, list[str]]:
         if text := _text(dataset, name):
             warnings.append(f"has a {name} of {text[:40]}, which is no two lengths, and was not used")
     return None, warnings
+
+
+def number(dataset: Any, name: str, default: float) -> float:
+    """Read an element of one number; the default where it is not there, or empty.
+
+    Raises:
+        Refused: it is no number.
+    """
+    if not (text := _text(dataset, name)):
+        return default
+    if (values := _numbers(dataset, name, 1)) is None:
+        raise Refused(f"has a {name} of {text[:40]}; expected a number")
+    return values[0]
 
 
 def ratio(dataset: Any) -> float | None:
@@ -54,7 +67,7 @@ def _pair(dataset: Any, name: str) -> Spacing | None:
 def _numbers(dataset: Any, name: str, count: int) -> list[float] | None:
     # Also of a representation that is none of numbers, or unknown (UN); with decimal commas, as Europeans write them.
     text = _text(dataset, name)
-    values = text.split("\\") if "\\" in text else re.split(r",\s*", text)
+    values = text.split("\\") if "\\" in text or count == 1 else re.split(r",\s*", text)
     try:
         numbers = [float(value.replace(",", ".")) for value in values]
     except ValueError:
@@ -73,4 +86,5 @@ def _text(dataset: Any, name: str) -> str:
         value = value.decode("ascii", "replace")
     if value is None:
         return ""
-    return one_line(value if isinstance(value, str) else "\\".join(map(str, np.atleast_1d(value)))).strip("\0 ")
+    text = value if isinstance(value, str) else "\\".join(map(str, np.atleast_1d(value)))
+    return one_line(text.strip("\0 ")) if text.strip("\0 ") else ""
