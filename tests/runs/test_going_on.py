@@ -60,7 +60,8 @@ RATES = {"learning_rate": 0.5, "final_learning_rate": 0.25}
         ("constant", (), {"learning_rate": 2.0}, 2.0),
         ("exponential", (), {}, 0.25),
         ("exponential", (), {"learning_rate": 0.5, "new_rate": True}, 0.25),
-        ("exponential", ((1, 0.125),), {}, 0.25),
+        ("exponential", ((1, 0.125),), {}, 0.125),  # it began below the final rate, and stayed there
+        ("exponential", ((1, 2.0),), {}, 0.25),
         ("exponential", (), {"learning_rate": 2.0}, 2.0),
         ("cosine", (), {"learning_rate": 2.0}, 2.0),
         ("cosine", (), {"learning_rate": 0.5, "new_rate": True}, 0.5),

@@ -70,6 +70,18 @@ def test_schedule_begins_anew_in_each_stretch(schedule, expected):
     np.testing.assert_allclose([warm(step) for step in range(4, 10)], expected[4:], rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("schedule", "beginning"),
+    [("constant", [1, 1]), ("exponential", [1, 4]), ("cosine", [1, 8.5])],  # up to 16, where that is asked for
+)
+def test_a_later_stretch_never_rises(schedule, beginning):
+    stretches = ((1, 2.0), (2, 16.0), (3, 20.0))
+    optim = OptimConfig(epochs=4, schedule=schedule, learning_rate=1.0, final_learning_rate=16.0, stretches=stretches)
+    last = {"constant": 20.0, "exponential": 20 * 0.8**0.5, "cosine": 18.0}[schedule]
+    rate = learning_rate(optim, 2)
+    np.testing.assert_allclose([rate(step) for step in range(8)], [*beginning, 2, 2, 16, 16, 20, last], rtol=1e-6)
+
+
 def run(optim, steps=3, frozen=0):
     """States before the first step and after each."""
     config = dataclasses.replace(SMALL, optim=optim)

@@ -35,14 +35,14 @@ class OptimConfig(Checked):
     """Decay of the moving average of weights and statistics that is evaluated and kept in their place; 0 for none."""
     stretches: tuple[tuple[int, float], ...] = added((), since="0.2.0")
     """Later stretches, in which the schedule begins anew: for each the epochs before it, and its first learning rate.
-    Stored where the epochs of a finished run are raised."""
+    One that begins below `final_learning_rate` stays there. Stored where the epochs of a finished run are raised."""
 
     @property
-    def last_learning_rate(self) -> float:
-        """Learning rate at the end of the last stretch."""
-        if self.schedule != "constant":
-            return self.final_learning_rate
-        return self.stretches[-1][1] if self.stretches else self.learning_rate
+    def courses(self) -> list[tuple[float, float]]:
+        """First and last learning rate of the beginning and of each later stretch; a later one never rises."""
+        later = [(first, min(first, self.final_learning_rate)) for _, first in self.stretches]
+        courses = [(self.learning_rate, self.final_learning_rate), *later]
+        return [(first, first) for first, _ in courses] if self.schedule == "constant" else courses
 
     def rules(self) -> Iterable[Rule]:
         yield Rule("epochs", self.epochs >= 1, "at least 1")

@@ -136,7 +136,7 @@ def go_on(workdir: Workdir, config: Config, say: Say, *, new_rate: bool = False)
             f"{workdir.path} was stopped early, after epoch {len(records)}, so that more epochs would not be trained. "
             f"Use another --workdir with --init-from {workdir.path}, which starts from its weights."
         )
-    rate = had.last_learning_rate
+    rate = had.courses[-1][1]
     if another or (new_rate and had.schedule == "cosine"):
         rate = asked.learning_rate
     elif had.schedule == "cosine":

@@ -15,26 +15,25 @@ def learning_rate(optim: OptimConfig, steps_per_epoch: int) -> optax.Schedule:
 
     Exponential: lr(t) = lr0 (lr1 / lr0) ** (t / T); cosine: from lr0 to lr1 along half a cosine; over the T steps that
     follow the warm-up, during which the rate rises linearly from zero. It begins anew in each later stretch, over the
-    steps and from the rate of that, without a warm-up.
+    steps and from the rate of that, without a warm-up; where that is below lr1, it stays.
     """
     begins = [before * steps_per_epoch for before, _ in optim.stretches]
-    rates = [rate for _, rate in optim.stretches]
     first, *lengths = (end - begin for begin, end in pairwise([0, *begins, optim.epochs * steps_per_epoch]))
     warmup = min(round(optim.warmup_epochs * steps_per_epoch), first - 1)  # one step is left to decay over
-    parts = [_course(optim, rate, length) for rate, length in zip(rates, lengths, strict=True)]
-    parts.insert(0, _course(optim, optim.learning_rate, first - warmup))
+    lengths.insert(0, first - warmup)
+    parts = [_course(optim.schedule, *course) for course in zip(optim.courses, lengths, strict=True)]
     if warmup:
         parts.insert(0, optax.linear_schedule(0.0, optim.learning_rate, warmup))
         begins.insert(0, warmup)
     return optax.join_schedules(parts, begins) if begins else parts[0]
 
 
-def _course(optim: OptimConfig, first: float, steps: int) -> optax.Schedule:
-    """Make the schedule of one stretch, without a warm-up."""
-    last = optim.final_learning_rate
-    if optim.schedule == "exponential":
+def _course(schedule: str, rates: tuple[float, float], steps: int) -> optax.Schedule:
+    """Make the schedule of one stretch from its first to its last rate, without a warm-up."""
+    first, last = rates
+    if schedule == "exponential":
         return optax.exponential_decay(first, steps, last / first)
-    if optim.schedule == "cosine":
+    if schedule == "cosine":
         return optax.cosine_decay_schedule(first, steps, alpha=last / first)
     return optax.constant_schedule(first)
 
