@@ -3,6 +3,7 @@
 import functools
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -10,11 +11,15 @@ from unet_jax.config import Config, DistributedConfig
 from unet_jax.shared import cli
 
 
+def _stored(workdir: Path) -> Path:
+    return workdir / "config.json"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     import tyro
 
     argv = sys.argv[1:] if argv is None else argv
-    start = cli.starting_config(argv, lambda workdir: workdir / "config.json")
+    start = cli.starting_config(argv, _stored)
 
     def command(
         workdir: Path,
@@ -27,7 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             workdir: Folder of the run: configuration, split, checkpoints, metrics, pictures. A run in it is resumed.
             config: All that decides the outcome.
         """
-        distributed, config = distributed.check(), config.check()
+        distributed = distributed.check()
+        # Fewer epochs than the run has are named as such, in `go_on`, and not what no longer fits to them.
+        epochs = max(config.optim.epochs, start.optim.epochs) if _stored(workdir).exists() else config.optim.epochs
+        replace(config, optim=replace(config.optim, epochs=epochs)).check()
 
         # The one import of jax and all that needs it, after --help and wrong usage have been answered.
         from unet_jax.models import compile_cache

@@ -126,6 +126,24 @@ def test_what_is_refused_is_named(finished, ious, had, given, message):
 
 
 @pytest.mark.parametrize(
+    "more",
+    [{"stretches": ((2, 0.25), (3, 0.25))}, {"warmup_epochs": 2.5}, {"stretches": ((3, 0.25),), "warmup_epochs": 2.0}],
+)
+@pytest.mark.parametrize("epochs", [2, 0])
+def test_fewer_epochs_are_told_before_what_no_longer_fits_them(finished, more, epochs):
+    """The command that began the run, after its epochs were raised."""
+    workdir = finished(0.1, 0.2, 0.3, 0.4, epochs=4, **RATES, **more)
+    with pytest.raises(UserError, match=rf"has 4 epochs; --optim\.epochs {epochs} would be fewer\. Leave it out"):
+        train.main(["--workdir", str(workdir.path), "--optim.epochs", str(epochs)])
+
+
+def test_stretches_that_are_given_must_fit_the_epochs_that_are(finished):
+    workdir = finished(0.1, 0.2, 0.3, 0.4, epochs=4, stretches=((3, 0.25),), **RATES)
+    with pytest.raises(UserError, match=r"^--optim\.stretches is \(\(5, 0\.25\),\); it must be epochs that rise below"):
+        train.main(["--workdir", str(workdir.path), "--optim.stretches", "5", "0.25"])
+
+
+@pytest.mark.parametrize(
     "stretches",
     [((0, 0.1),), ((4, 0.1),), ((2, 0.1), (2, 0.1)), ((3, 0.1), (2, 0.1)), ((2, 0.0),), ((2, math.nan),)],
 )
