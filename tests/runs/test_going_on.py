@@ -56,10 +56,13 @@ RATES = {"learning_rate": 0.5, "final_learning_rate": 0.25}
     [
         ("constant", (), {}, 0.5),
         ("constant", ((1, 0.125),), {}, 0.125),
-        ("constant", ((1, 0.125),), {"learning_rate": 0.5}, 0.125),  # the options of the beginning once more
+        ("constant", ((1, 0.125),), {"learning_rate": 0.5, "new_rate": True}, 0.5),
+        ("constant", ((1, 0.125),), {"learning_rate": 0.125, "new_rate": True}, 0.125),
         ("constant", (), {"learning_rate": 2.0}, 2.0),
         ("exponential", (), {}, 0.25),
-        ("exponential", (), {"learning_rate": 0.5, "new_rate": True}, 0.25),
+        ("exponential", (), {"learning_rate": 0.5, "new_rate": True}, 0.25),  # the command of the beginning
+        ("exponential", ((1, 2.0),), {"learning_rate": 2.0, "new_rate": True}, 2.0),
+        ("exponential", ((1, 2.0),), {"learning_rate": 0.5, "new_rate": True}, 0.5),
         ("exponential", ((1, 0.125),), {}, 0.125),  # it began below the final rate, and stayed there
         ("exponential", ((1, 2.0),), {}, 0.25),
         ("exponential", (), {"learning_rate": 2.0}, 2.0),
@@ -83,6 +86,18 @@ def test_the_same_command_again_goes_on_with_what_it_stored(finished, optim):
     had = read_config(workdir.config).optim
     assert asked(workdir, **optim) == asked(workdir, **optim, new_rate=True) == had
     assert asked(workdir, **optim, say=pytest.fail) == had
+
+
+@pytest.mark.parametrize("schedule", ["constant", "exponential", "cosine"])
+@pytest.mark.parametrize("rate", [0.5, 2.0])
+def test_a_rate_of_before_begins_one_stretch_however_often_it_is_asked_for(finished, schedule, rate):
+    workdir = finished(0.1, 0.2, 0.3, epochs=3, schedule=schedule, stretches=((1, 2.0), (2, 1.0)), **RATES)
+    for said in ([f"Going on for 2 epochs, from 3 to 5, at a learning rate of {rate:g}."], []):
+        lines = []
+        got = asked(workdir, epochs=5, learning_rate=rate, new_rate=True, say=lines.append)
+        assert (got.epochs, got.learning_rate, got.stretches) == (5, 0.5, ((1, 2.0), (2, 1.0), (3, rate)))
+        assert lines == said
+        workdir.config.write_text(to_json(Config(optim=got)))
 
 
 @pytest.mark.parametrize(
