@@ -12,8 +12,13 @@ def test_finds_slices_in_numeric_order(tmp_path):
     assert [p.name for p in find_slices(tmp_path)] == ["9.mat", "10.mat", "100.mat"]
     (tmp_path / "data").mkdir()
     assert len(find_slices(tmp_path)) == 3
-    (tmp_path / "data" / "9.mat").touch()
-    assert find_slices(tmp_path) == [tmp_path / "data" / "9.mat"]
+    (tmp_path / "data" / "11.mat").touch()
+    assert [str(p.relative_to(tmp_path)) for p in find_slices(tmp_path)] == [
+        "9.mat",
+        "10.mat",
+        "data/11.mat",
+        "100.mat",
+    ]
 
 
 ARCHIVES = ("brainTumorDataPublic_1-766", "brainTumorDataPublic_767-1532", "brainTumorDataPublic_1533-2298")
@@ -39,9 +44,20 @@ def test_finds_slices_in_the_folders_of_the_archives(tmp_path, place, nested):
     assert find_folds(tmp_path) == tmp_path / "cvind.mat"
     (expected[0].parent.parent / "cvind.mat").touch()
     assert find_folds(tmp_path) == expected[0].parent.parent / "cvind.mat"
-    # Slices side by side go before them, as ever.
-    (tmp_path / "5.mat").touch()
-    assert find_slices(tmp_path) == [tmp_path / "5.mat"]
+
+
+@pytest.mark.parametrize("place", ["", "data", "data/brainTumorDataPublic_767-1532"])
+def test_slices_beside_the_folders_of_the_archives_are_taken_with_those_in_them(tmp_path, place):
+    """As when somebody moves one of them up to look at it."""
+    moved, folder = tmp_path / place / "2.mat", tmp_path / ARCHIVES[0]
+    for path in (moved, folder / "1.mat", folder / "3.mat"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert find_slices(tmp_path) == [folder / "1.mat", moved, folder / "3.mat"]
+    (folder / "2.mat").touch()
+    with pytest.raises(UserError) as e:
+        find_slices(tmp_path)
+    assert str(e.value) == f"{moved} and {folder / '2.mat'} are the same slice 2; remove one of them."
 
 
 def test_numbers_that_clash_in_the_folders_of_the_archives(tmp_path):
@@ -81,3 +97,7 @@ def test_finds_folds_beside_the_slices_or_above(tmp_path):
     assert find_folds(tmp_path) == find_folds(data) == tmp_path / "cvind.mat"
     (data / "cvind.mat").touch()
     assert find_folds(tmp_path) == find_folds(data) == data / "cvind.mat"
+    # Also where the first slice is in another folder.
+    (tmp_path / "cvind.mat").unlink()
+    (tmp_path / "0.mat").touch()
+    assert find_folds(tmp_path) == data / "cvind.mat"

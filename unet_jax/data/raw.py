@@ -10,9 +10,10 @@ ARCHIVES = "brainTumorDataPublic*"
 
 
 def find_slices(raw: Path) -> list[Path]:
-    """List the files `<int>.mat` of RAW/data, or of RAW where RAW/data has none, in numeric order.
+    """List the files `<int>.mat` of RAW, of RAW/data, and of the folders in them that the dataset's archives unpack to.
 
-    Where neither has any, those of the folders in them that the dataset's archives unpack to.
+    Returns:
+        Paths in the order of their numbers.
 
     Raises:
         UserError: no such folder, no slice in it, or two files of one number (1.mat and 01.mat, or in two folders).
@@ -20,9 +21,8 @@ def find_slices(raw: Path) -> list[Path]:
     if not raw.is_dir():
         raise UserError(f"{raw} is not a folder; expected one with slices 1.mat, 2.mat, ... in it or in its data/.")
     places = (raw / "data", raw)
-    for folders in (*([place] for place in places), *map(_unpacked, places)):
-        if slices := _numbered(folders):
-            return [slices[number] for number in sorted(slices)]
+    if slices := _numbered([*places, *(folder for place in places for folder in _unpacked(place))]):
+        return [slices[number] for number in sorted(slices)]
     raise UserError(
         f"{raw} holds no slice named <number>.mat, nor does its data/. Give the folder that the dataset was unpacked "
         "into (`python -m unet_jax.download` or `python -m unet_jax.phantom` makes one)."
@@ -50,10 +50,14 @@ def _numbered(folders: list[Path]) -> dict[int, Path]:
 
 
 def find_folds(raw: Path) -> Path | None:
-    """Find `cvind.mat` in the folder of the slices of RAW, in the one above, or further up to RAW; else None."""
-    folder, top = find_slices(raw)[0].parent.absolute(), raw.absolute()
-    above = [place for place in folder.parents if place == folder.parent or place.is_relative_to(top)]
-    return next((path for place in (folder, *above) if (path := place / "cvind.mat").is_file()), None)
+    """Find `cvind.mat` in a folder of slices of RAW, in the one above, or further up to RAW; else None."""
+    top, folders = raw.absolute(), dict.fromkeys(path.parent.absolute() for path in find_slices(raw))
+    for folder in folders:
+        above = [place for place in folder.parents if place == folder.parent or place.is_relative_to(top)]
+        for place in (folder, *above):
+            if (path := place / "cvind.mat").is_file():
+                return path
+    return None
 
 
 def folds_by_slice(raw: Path) -> dict[int, int]:
