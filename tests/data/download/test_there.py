@@ -62,9 +62,17 @@ def test_a_kept_archive_mends_what_is_missing(figshare, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"brainTumorDataPublic_5-7.zip": None}, "holds 4 slices, cvind.mat names 7. Asking for the article."),
+        (
+            {"brainTumorDataPublic_5-7.zip": None},
+            "holds 4 slices, cvind.mat names 7; 5.mat is the first of 3 that lack. Asking for the article.",
+        ),
+        ({"more.zip": zipped({"8.mat": b""})}, "holds 8 slices, cvind.mat names 7. Asking for the article."),
         ({"brainTumorDataPublic_5-7.zip": b"PK"}, "5-7.zip is a damaged archive ("),
-        ({"cvind.mat": None}, "cvind.mat: "),
+        ({"cvind.mat": b"MATLAB 5.0"}, "\ncvind.mat: a MATLAB 5 file; expected"),
+        (
+            {"cvind.mat": None},
+            "holds 7 slices, and no cvind.mat; the dataset has 3064; 8.mat is the first of 3057 that lack. Asking for",
+        ),
         ({"more.zip": zipped({"7.mat": b""})}, "'7.mat' is there twice; expected each file once. Asking for"),
     ],
 )
@@ -91,6 +99,45 @@ def test_without_a_network_what_is_lacking_is_told(figshare, tmp_path, capsys):
     assert exit_code(lambda argv: run(figshare, tmp_path)) == cli.EXIT_FAILURE
     shown = capsys.readouterr()
     assert "holds 4 slices, cvind.mat names 7" in shown.out and "cannot be reached" in shown.err
+    (line,) = shown.err.splitlines()
+    assert f"fetch the archives in a browser from https://doi.org/10.6084/m9.figshare.1512427 into {tmp_path}/" in line
+    assert line.endswith("unpacked already, give the folder above them to `unet_jax.convert --raw`.")
+
+
+def test_all_slices_without_their_folds(figshare, tmp_path, capsys):
+    """The dataset of 3,064 slices, of which none but the folds lacks."""
+    one = figshare.slices["1.mat"]
+    for first, last in ((1, 766), (767, 1532), (1533, 2298), (2299, 3064)):
+        content = zipped({f"{n}.mat": one for n in range(first, last + 1)})
+        (tmp_path / f"brainTumorDataPublic_{first}-{last}.zip").write_bytes(content)
+    assert run(figshare, tmp_path) == 0
+    assert figshare.asked == []
+    assert [path.name for path in find_slices(tmp_path)] == [f"{n}.mat" for n in range(1, 3065)]
+    lines = [line for line in capsys.readouterr().out.splitlines() if "cvind.mat" in line]
+    assert lines == [
+        "There is no cvind.mat, so that `--split.kind official` will lack its folds. Fetch it in a browser from "
+        f"https://doi.org/10.6084/m9.figshare.1512427 into {tmp_path} to have them."
+    ]
+
+
+@pytest.mark.parametrize("number", [" (1)", "(1)", " (12)"])
+def test_names_that_browsers_give_to_a_second_download(figshare, tmp_path, number):
+    for name, content in figshare.files.items():
+        stem, suffix = name.rsplit(".", 1)
+        (tmp_path / f"{stem}{number}.{suffix}").write_bytes(content)
+    assert run(figshare, tmp_path) == 0
+    assert figshare.asked == []
+    found = contents(tmp_path)
+    assert {name: found[name] for name in figshare.others} == figshare.others
+    assert [path.name for path in find_slices(tmp_path)] == list(figshare.slices)
+
+
+def test_of_several_downloads_the_first_is_unpacked(figshare, tmp_path):
+    put(figshare, tmp_path / "archives")
+    for number in (1, 2, 10):
+        (tmp_path / f"archives/brainTumorDataPublic_1-4 ({number}).zip").write_bytes(b"half")
+    assert run(figshare, tmp_path) == 0
+    assert figshare.asked == [] and len(find_slices(tmp_path)) == 7
 
 
 def test_files_beside_half_of_it_stay(figshare, tmp_path):

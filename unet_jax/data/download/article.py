@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from unet_jax.config import FIGSHARE_API, TUMORS, UserError
+from unet_jax.data.check.findings import PUBLISHED
 from unet_jax.data.download.digests import find_damaged, has_md5, read_digests, write_digests
 from unet_jax.data.download.fetch import Fetch, Say, WrongContent
-from unet_jax.data.download.unpack import ARCHIVE, BESIDE, MAX_TOTAL_BYTES, unpack
+from unet_jax.data.download.unpack import ARCHIVE, BESIDE, MAX_TOTAL_BYTES, plain_name, unpack
 from unet_jax.imaging.formats.mat import SliceError, read_folds, read_patient
 from unet_jax.shared.files import naming
 from unet_jax.shared.progress import track
@@ -113,14 +114,17 @@ def find_archives(out: Path) -> list[Path]:
     """List the archives in OUT/archives, or else in OUT, with the dataset's other files beside them.
 
     Returns:
-        Paths; none where there is no archive, or an unfinished one.
+        Paths, of a file that a browser downloaded several times the first; none where there is no archive, or an
+        unfinished one.
     """
     for folder in (out / "archives", out):
-        paths = sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
+        paths = [path for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
         if any(path.suffix == ".part" for path in paths):
             return []
-        if any(ARCHIVE.fullmatch(path.name) for path in paths):
-            return [path for path in paths if ARCHIVE.fullmatch(path.name) or path.name.lower() in BESIDE]
+        # NAME comes last, and stays: "NAME (2)", "NAME (1)", "NAME".
+        by_name = {plain_name(p.name): p for p in sorted(paths, key=lambda p: (len(p.name), p.name), reverse=True)}
+        if any(ARCHIVE.fullmatch(name) for name in by_name):
+            return [by_name[n] for n in sorted(by_name) if ARCHIVE.fullmatch(n) or n.lower() in BESIDE]
     return []
 
 
@@ -132,26 +136,41 @@ def unpack_whole(files: Sequence[Path], work: Path, say: Say) -> dict[str, str] 
         say: told what is missing.
 
     Returns:
-        As `unpack`; None where they do not hold the slices that their `cvind.mat` names, or are damaged.
+        As `unpack`; None where they are damaged, or do not hold the slices that their `cvind.mat` names or, without
+        one, those of the published dataset.
     """
-    say(f"unpacking what is in {files[0].parent}, which nothing compares with the article's digests")
+    folder = files[0].parent
+    say(f"unpacking what is in {folder}, which nothing compares with the article's digests")
     try:
         digests = unpack(files, work)
-        folds = read_folds(work / "cvind.mat")
+        folds = read_folds(work / "cvind.mat") if "cvind.mat" in digests else None
     except UserError as e:
-        say(f"{str(e).rstrip('.')}. Asking for the article.")
+        # Files are called by their names in the archives, not in a folder that is gone soon.
+        say(f"{str(e).removeprefix(f'{work}/').rstrip('.')}. Asking for the article.")
         return None
     slices = {int(Path(name).stem) for name in digests if name.startswith("data/")}
-    named = set((np.flatnonzero(folds) + 1).tolist())
-    if slices == named:
-        return digests
-    say(f"{files[0].parent} holds {len(slices)} slices, cvind.mat names {len(named)}. Asking for the article.")
-    return None
+    named = set(range(1, PUBLISHED["slices"] + 1) if folds is None else (np.flatnonzero(folds) + 1).tolist())
+    if slices != named:
+        by, lacking = "cvind.mat names" if folds is not None else "and no cvind.mat; the dataset has", named - slices
+        first = f"; {min(lacking)}.mat is the first of {len(lacking)} that lack" if lacking else ""
+        say(f"{folder} holds {len(slices)} slices, {by} {len(named)}{first}. Asking for the article.")
+        return None
+    if folds is None:
+        say(
+            f"There is no cvind.mat, so that `--split.kind official` will lack its folds. Fetch it in a browser from "
+            f"{PAGE} into {work.parent} to have them."
+        )
+    return digests
 
 
 def fetch_files(api: str, folder: Path, say: Say) -> list[Path]:
     """Fetch the article's files into a folder; arguments and errors as those of `list_files` and `fetch_file`."""
-    files = list_files(api, say)
+    try:
+        files = list_files(api, say)
+    except ConnectionError as e:
+        # An empty folder is removed, and the one above it is as good.
+        place = folder if any(folder.iterdir()) else folder.parent
+        raise ConnectionError(f"{e}. {_by_hand('the archives', place)}") from e
     say(f"{sum(f.size for f in files) / 1e6:.0f} MB to fetch from {api}")
     paths = []
     for file in files:
@@ -223,7 +242,7 @@ def fetch_file(file: RemoteFile, folder: Path, say: Say) -> Path:
         return path
     if path.exists():
         say(f"{path} has another MD5 than the article's file: fetching it again")
-    by_hand = f"Try again later, or fetch it in a browser from {PAGE} into {folder} and run this again."
+    by_hand = _by_hand("it", folder)
     try:
         with naming(part), part.open("a+b") as target:
             Fetch(
@@ -248,6 +267,13 @@ def fetch_file(file: RemoteFile, folder: Path, say: Say) -> Path:
             part.unlink()
     os.replace(part, path)
     return path
+
+
+def _by_hand(what: str, folder: Path) -> str:
+    return (
+        f"Try again later, or fetch {what} in a browser from {PAGE} into {folder} and run this again; where archives "
+        "are unpacked already, give the folder above them to `unet_jax.convert --raw`."
+    )
 
 
 def count_slices(out: Path, names: Sequence[str]) -> tuple[str, list[UserError]]:

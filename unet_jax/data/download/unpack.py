@@ -31,10 +31,16 @@ SMALL = 1 << 20
 MAX_READ_BYTES = 8 << 20
 """Most bytes of an archive read at a time, and so the longest list of contents."""
 
+_COPY = re.compile(r" ?\([0-9]{1,3}\)(?=\.[A-Za-z]{3}$)")
 _SLICE = re.compile(r"[1-9][0-9]{0,8}\.mat")
 _JUNK = re.compile(r"__MACOSX/|(.*/)?(\.DS_Store|Thumbs\.db)$")
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, struct.error, ValueError, OverflowError)
 """Errors of reading a damaged archive; the last two are of names that are no UTF-8 and of impossible positions."""
+
+
+def plain_name(name: str) -> str:
+    """Take from a name the number that a browser gives to a second download, as in `cvind (1).mat`."""
+    return _COPY.sub("", name)
 
 
 def unpack(files: Sequence[Path], work: Path) -> dict[str, str]:
@@ -44,6 +50,7 @@ def unpack(files: Sequence[Path], work: Path) -> dict[str, str]:
 
     Args:
         files: zip archives of slices or of such archives; `cvind.mat` and `README.txt` are taken over as they are.
+            Names may be those of a browser's second download.
         work: a folder that this call makes anew.
 
     Returns:
@@ -58,11 +65,12 @@ def unpack(files: Sequence[Path], work: Path) -> dict[str, str]:
     with progress(sum(f.stat().st_size for f in files), "unpack", "B") as advance:
         unpacking = _Unpacking(work, advance)
         for path in files:
+            name = plain_name(path.name)
             with path.open("rb") as file:
-                if ARCHIVE.fullmatch(path.name):
+                if ARCHIVE.fullmatch(name):
                     unpacking.archive(file, str(path))
                 else:
-                    unpacking.keep(file, path.name, str(path))
+                    unpacking.keep(file, name, str(path))
     if not any(name.startswith("data/") for name in unpacking.digests):
         raise UserError(f"{', '.join(str(f) for f in files)}: no slice in there; expected files 1.mat, 2.mat, ...")
     return unpacking.digests
