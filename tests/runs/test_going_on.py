@@ -61,6 +61,7 @@ RATES = {"learning_rate": 0.5, "final_learning_rate": 0.25}
         ("constant", (), {"learning_rate": 2.0}, 2.0),
         ("exponential", (), {}, 0.25),
         ("exponential", (), {"learning_rate": 0.5, "new_rate": True}, 0.25),  # the command of the beginning
+        ("exponential", ((1, 0.25),), {"learning_rate": 0.5, "new_rate": True}, 0.25),  # it once more
         ("exponential", ((1, 2.0),), {"learning_rate": 2.0, "new_rate": True}, 2.0),
         ("exponential", ((1, 2.0),), {"learning_rate": 0.5, "new_rate": True}, 0.5),
         ("exponential", ((1, 0.125),), {}, 0.125),  # it began below the final rate, and stayed there

@@ -44,6 +44,11 @@ class OptimConfig(Checked):
         courses = [(self.learning_rate, self.final_learning_rate), *later]
         return [(first, first) for first, _ in courses] if self.schedule == "constant" else courses
 
+    @property
+    def jumps(self) -> bool:
+        """Tells of a later stretch that began at another rate than the one before it ended at, as somebody asked."""
+        return any(first != last for (_, last), (first, _) in pairwise(self.courses))
+
     def rules(self) -> Iterable[Rule]:
         yield Rule("epochs", self.epochs >= 1, "at least 1")
         yield Rule("learning_rate", self.learning_rate > 0, "above 0")

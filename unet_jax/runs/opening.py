@@ -90,9 +90,9 @@ def check_config(workdir: Workdir, config: Config) -> None:
 def go_on(workdir: Workdir, config: Config, say: Say, *, new_rate: bool = False) -> Config:
     """Give the configuration to train with, checked by `check_config`: a finished run's epochs may be raised.
 
-    The new epochs are a stretch of their own, whose learning rate is the last one, or one that is given. The first rate
-    of a run without stretches, given again, is taken for the command of the beginning, which asks for no other; but
-    under cosine. As any other configuration the stretch is stored by `open_split`.
+    The new epochs are a stretch of their own, whose learning rate is the last one, or one that is given. The first
+    rate, given again before any other was, is taken for the command of the beginning with more epochs, which asks for
+    no other rate; but under cosine. As any other configuration the stretch is stored by `open_split`.
 
     Args:
         workdir: of the run.
@@ -138,7 +138,7 @@ def go_on(workdir: Workdir, config: Config, say: Say, *, new_rate: bool = False)
             f"Use another --workdir with --init-from {workdir.path}, which starts from its weights."
         )
     rate = had.courses[-1][1]
-    if another or (new_rate and (had.schedule == "cosine" or had.stretches)):
+    if another or (new_rate and (had.schedule == "cosine" or had.jumps)):
         rate = asked.learning_rate
     elif had.schedule == "cosine":
         raise UserError(

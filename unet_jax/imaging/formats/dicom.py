@@ -40,7 +40,7 @@ _OF_A_FRAME = (
 _GROUPS = ("PixelMeasuresSequence", "PixelValueTransformationSequence", "PlaneOrientationSequence")
 """Functional groups of enhanced objects that hold such."""
 _BY_DEFAULT = {"SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2"}
-"""What is taken for elements that must be there and are not."""
+"""Values that are taken for elements which must be there and are not."""
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _UNTOLD: dict[Any, Any] = {
     (True, True): ImplicitVRLittleEndian,

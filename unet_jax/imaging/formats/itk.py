@@ -51,14 +51,14 @@ _META_LISTS = {
 _META_ONCE = {*_META_LISTS, "NDims", "ElementType", "ElementNumberOfChannels", "BinaryData", "CompressedData"}
 """Fields of MetaImage that must not be given twice, since programs differ in which they take."""
 _NRRD_PACKED = {"raw": False, "gzip": True, "gz": True}
-"""Whether voxels of an encoding of NRRD are packed."""
+"""Encodings of NRRD, and whether their voxels are packed."""
 _SAID_FIRST = re.compile(r"(\[nrrd\]|ITK ERROR:|sitk::ERROR:)\s*(\w+(\(0x\w+\))?:\s*)*")
-"""What stands before the reason in an error of SimpleITK: library, function and address."""
+"""Library, function and address, which stand before the reason in an error of SimpleITK."""
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """What a header says besides that which SimpleITK tells."""
+    """Facts of a header besides those that SimpleITK tells."""
 
     reader: str
     """SimpleITK's for the format."""
@@ -75,7 +75,7 @@ class _Layout:
 
 @dataclass(frozen=True)
 class _Header:
-    """What is known of a volume without its voxels."""
+    """Facts of a volume that are known without its voxels."""
 
     layout: _Layout
     dtype: np.dtype
@@ -83,7 +83,7 @@ class _Header:
     axis: int
     """The one to slice along."""
     image: Nifti1Image
-    """Of the same place, for the masks."""
+    """Image of the same place, for the masks."""
     spacing: tuple[float, ...]
 
 
