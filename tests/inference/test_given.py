@@ -1,5 +1,8 @@
 """Images as a notebook gives them: whatever one is given as, the same mask of the same size."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
@@ -237,11 +240,58 @@ def test_what_is_no_image_is_named(network, image, message):
         network.predict([image])
 
 
-@pytest.mark.parametrize("batch_size", [0, -1])
-def test_no_slice_at_a_time(network, picture, batch_size):
+@pytest.mark.parametrize("batch_size", [0, -1, 1.5, 2.0, None, "2", float("nan")])
+def test_no_number_of_slices_at_a_time(network, picture, batch_size):
     for images in (picture, [picture], []):
-        with pytest.raises(UserError, match=rf"^batch_size is {batch_size}; it must be at least 1\.$"):
+        with pytest.raises(UserError) as e:
             network.predict(images, batch_size=batch_size)
+        assert str(e.value) == f"batch_size is {batch_size!r}; it must be a whole number of at least 1."
+
+
+def test_a_number_of_slices_of_numpy(network, picture):
+    assert len(network.predict([picture] * 3, batch_size=np.int64(2)).masks) == 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("cut off", r"a picture of PIL, of mode L, cannot be read \(.*truncated.*\)"),
+        ("closed", r"a picture of PIL, of mode L, cannot be read \(.*closed image\)"),
+        ("La", r"a picture of PIL, of mode La, cannot be read \(conversion from La to L not supported\)"),
+    ],
+)
+def test_a_picture_of_pil_that_cannot_be_read_is_named(network, picture, tmp_path, kind, message):
+    path = tmp_path / "a.bmp"
+    Image.fromarray(picture).save(path)
+    if kind == "cut off":
+        path.write_bytes(path.read_bytes()[:-500])
+    with Image.open(path) as opened:
+        image = opened.convert("LA").convert("La") if kind == "La" else opened
+        if kind == "closed":
+            image.close()
+        with pytest.raises(UserError, match=f"^{message}\\.$") as e:
+            network.predict([image])
+        assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("name", ["a\0b.png", "a\0b", "\ud800.png", "\ud800"])
+def test_what_cannot_be_a_path_is_named(network, name):
+    for path in (name, Path(name)):
+        with pytest.raises(UserError) as e:
+            network.predict(path)
+        assert str(e.value).startswith(f"{path!r} cannot be a path (") and "\n" not in str(e.value)
+
+
+def test_a_path_of_bytes(network, picture, tmp_path):
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    (entry,) = os.scandir(os.fsencode(tmp_path))
+    same(network, entry, picture)
+
+
+def test_rows_of_several_lengths_are_named(network):
+    with pytest.raises(UserError, match="an image is of type list, of which NumPy makes no array ") as e:
+        network.predict([[[1, 2], [3]]])
+    assert "\n" not in str(e.value)
 
 
 def test_what_holds_no_images(network):

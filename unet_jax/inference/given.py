@@ -12,7 +12,7 @@ from unet_jax.config import UserError
 from unet_jax.imaging.formats.grey import opaque_value, to_grey
 from unet_jax.imaging.read import open_picture
 from unet_jax.imaging.resize import NativeSlice
-from unet_jax.imaging.scan import MIN_SIDE, Reading, Refused, Slices, compressed
+from unet_jax.imaging.scan import MIN_SIDE, Reading, Refused, Slices, compressed, one_line
 
 CHANNELS = (1, 3, 4)
 """Lengths of a last axis that holds grey, colours, or colours and their opacity."""
@@ -62,14 +62,9 @@ def as_slice(image: Any) -> Given:
         UserError: a file cannot be read, or an array is no image.
     """
     if _is_path(image):
-        return _upright(open_picture(Path(image), Reading(upright=True)))
+        return _upright(_read(image))
     if _is_pil(image):
-        from unet_jax.imaging.formats.picture import take
-
-        try:
-            return _upright(take(image))
-        except Refused as e:
-            raise UserError(f"a picture of PIL {e}.") from e
+        return _upright(_take(image))
     array = _array(image)
     channels = array.ndim == 3 and array.shape[2] in CHANNELS
     if not (array.ndim == 2 or channels) or array.dtype.kind not in "biuf" or 0 in array.shape:
@@ -78,6 +73,26 @@ def as_slice(image: Any) -> Given:
     if array.dtype.kind == "f" and not np.isfinite(compressed(array)).all():
         raise UserError("an image has values that are not finite. Replace or mask them.")
     return Given(NativeSlice(array.astype(np.uint8) if array.dtype.kind == "b" else array), lambda plane: plane)
+
+
+def _read(path: str | os.PathLike[Any]) -> Slices:
+    try:
+        return open_picture(Path(os.fsdecode(path)), Reading(upright=True))
+    except ValueError as e:
+        # A null byte, or letters that no file's name can have.
+        raise UserError(f"{path!r} cannot be a path ({one_line(e)}).") from e
+
+
+def _take(picture: Any) -> Slices:
+    from unet_jax.imaging.formats.picture import take
+
+    try:
+        return take(picture)
+    except Refused as e:
+        raise UserError(f"a picture of PIL {e}.") from e
+    except Exception as e:
+        # Its pixels may be read only now: a damaged file makes Pillow raise nearly anything.
+        raise UserError(f"a picture of PIL, of mode {picture.mode}, cannot be read ({one_line(e)}).") from e
 
 
 def _upright(picture: Slices) -> Given:
@@ -95,7 +110,14 @@ def _is_pil(image: Any) -> bool:
 
 
 def _array(image: Any) -> np.ndarray:
-    return image if isinstance(image, np.ma.MaskedArray) else np.asarray(image)
+    if isinstance(image, np.ma.MaskedArray):
+        return image
+    try:
+        return np.asarray(image)
+    except Exception as e:
+        # Rows of several lengths, or whatever a program's own class raises.
+        kind = type(image).__name__
+        raise UserError(f"an image is of type {kind}, of which NumPy makes no array ({one_line(e)}).") from e
 
 
 def _grey(array: Shaped[np.ndarray, "h w channels"]) -> Shaped[np.ndarray, "h w"]:

@@ -115,7 +115,7 @@ class Predictor:
         mask = np.asarray(apply_threshold(probs, self.threshold))
         return mask if self.postprocess is None else postprocess(mask, self.postprocess)
 
-    def predict(self, images: Any, batch_size: int = 16) -> Prediction:
+    def predict(self, images: Any, batch_size: Any = 16) -> Prediction:
         """Predict masks and probabilities of one image or of a list of them, each at its own size.
 
         Args:
@@ -123,18 +123,18 @@ class Predictor:
                 raw intensities (h, w), or (h, w, 1), (h, w, 3) and (h, w, 4), which are grey, colours, and colours with
                 opacity, laid over black. What is masked of a masked array, or transparent, is background and no tissue.
                 Several are a list of such, or an array (n, h, w) of slices.
-            batch_size: slices computed at a time.
+            batch_size: slices computed at a time, a whole number.
 
         Raises:
-            UserError: a file cannot be read, an array is no image, or no slice is to be computed at a time.
+            UserError: a file or a picture cannot be read, an array is no image, or batch_size is no number of slices.
         """
-        if batch_size < 1:
-            raise UserError(f"batch_size is {batch_size}; it must be at least 1.")
+        if not isinstance(batch_size, int | np.integer) or batch_size < 1:
+            raise UserError(f"batch_size is {batch_size!r}; it must be a whole number of at least 1.")
         if is_one(images):
             masks, probs = self.predict([images], batch_size)
             return Prediction(masks[0], probs[0])
         slices = [as_slice(image) for image in several(images)]
-        seen = [p.probs for p in self.stream([native for native, _ in slices], batch_size)]
+        seen = [p.probs for p in self.stream([native for native, _ in slices], int(batch_size))]
         masks = [back(self.mask(probs)) for probs, (_, back) in zip(seen, slices, strict=True)]
         return Prediction(masks, [back(probs) for probs, (_, back) in zip(seen, slices, strict=True)])
 
