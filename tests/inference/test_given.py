@@ -155,6 +155,8 @@ def test_what_is_masked_is_not_seen(network, picture):
         assert np.abs(network.predict(with_junk).probs - expected).max() > 0.01
     unknown = np.ma.masked_invalid(np.where(mask, np.nan, image))
     np.testing.assert_allclose(network.predict(unknown).probs, expected, atol=0.02)  # floats are not rounded
+    beyond = np.ma.array(np.where(mask, 1e300, image), mask=mask)
+    np.testing.assert_allclose(network.predict(beyond).probs, expected, atol=0.02)
     same(network, np.ma.array(image, mask=False), image)
     same(network, np.ma.array(image, mask=True), np.zeros_like(image))
 
@@ -232,7 +234,10 @@ def test_another_shape_is_named(network, shape):
         (np.zeros((32, 32), complex), r"an image is complex128 of shape \(32, 32\)"),
         (np.full((32, 32), "a"), r"an image is <U1 of shape \(32, 32\)"),
         (None, r"an image is object of shape \(\)"),
-        (np.full((32, 32, 3), np.nan), "values that are not finite. Replace or mask them"),
+        (np.full((32, 32, 3), np.nan), r"has values that are not a number, infinite or beyond 1e\+30\. Replace"),
+        (np.full((32, 32), -1e300), r"has values that are not a number, infinite or beyond 1e\+30\. Replace or mask"),
+        (np.full((32, 32, 1), np.float32(1e30)), r"infinite or beyond 1e\+30\. Replace or mask"),
+        (np.full((32, 32, 4), 1e39), r"infinite or beyond 1e\+30\. Replace or mask"),
     ],
 )
 def test_what_is_no_image_is_named(network, image, message):

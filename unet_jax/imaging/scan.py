@@ -111,8 +111,7 @@ class Slices:
             spacing, aspect, turn, warnings: as the attributes.
         """
         check_sides(image.shape)
-        if image.dtype.kind == "f" and not float(np.abs(np.ma.getdata(image)).max()) < MAX_VALUE:
-            raise Refused(BAD_VALUES)
+        check_values(np.ma.getdata(image))
         self.pixels: np.ndarray | None = contiguous(image)
         self.spacing, self.turn, self.warnings = spacing, turn, list(warnings)
         self.set_aspect(aspect)
@@ -214,6 +213,12 @@ def check_sides(shape: tuple[int, ...]) -> None:
     """Refuse a picture unless its sides, height and width, are MIN_SIDE to MAX_SIDE."""
     if not all(MIN_SIDE <= side <= MAX_SIDE for side in shape[:2]):
         raise Refused(f"is {shape[0]}x{shape[1]} pixels; expected sides of {MIN_SIDE} to {MAX_SIDE}")
+
+
+def check_values(values: Shaped[np.ndarray, "*shape"]) -> None:
+    """Refuse values, of any number, that are not finite or not of magnitude below MAX_VALUE."""
+    if values.dtype.kind == "f" and values.size and not float(np.abs(values).max()) < MAX_VALUE:
+        raise Refused(BAD_VALUES)
 
 
 def one_line(error: object) -> str:

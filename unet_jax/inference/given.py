@@ -12,7 +12,7 @@ from unet_jax.config import UserError
 from unet_jax.imaging.formats.grey import opaque_value, to_grey
 from unet_jax.imaging.read import open_picture
 from unet_jax.imaging.resize import NativeSlice
-from unet_jax.imaging.scan import MIN_SIDE, Reading, Refused, Slices, compressed, one_line
+from unet_jax.imaging.scan import MIN_SIDE, Reading, Refused, Slices, check_values, compressed, one_line
 
 CHANNELS = (1, 3, 4)
 """Lengths of a last axis that holds grey, colours, or colours and their opacity."""
@@ -70,8 +70,10 @@ def as_slice(image: Any) -> Given:
     if not (array.ndim == 2 or channels) or array.dtype.kind not in "biuf" or 0 in array.shape:
         raise UserError(f"an image is {array.dtype} of shape {array.shape}; expected {_EXPECTED}.")
     array = _grey(array) if channels else array
-    if array.dtype.kind == "f" and not np.isfinite(compressed(array)).all():
-        raise UserError("an image has values that are not finite. Replace or mask them.")
+    try:
+        check_values(compressed(array))
+    except Refused as e:
+        raise UserError(f"an image {e}. Replace or mask them.") from e
     return Given(NativeSlice(array.astype(np.uint8) if array.dtype.kind == "b" else array), lambda plane: plane)
 
 
