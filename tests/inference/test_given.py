@@ -195,7 +195,7 @@ def test_pictures_with_channels_among_several(network, picture):
             np.testing.assert_array_equal(got, one)
 
 
-@pytest.mark.parametrize("shape", [(4, 16, 3), (300, 20, 3), (2, 3, 4), (40, 40, 1), (1, 1, 3)])
+@pytest.mark.parametrize("shape", [(16, 16, 3), (300, 20, 3), (17, 16, 4), (40, 40, 1)])
 def test_a_last_axis_of_1_3_or_4_is_always_channels(network, shape):
     assert network.predict(np.zeros(shape, np.uint8)).masks.shape == shape[:2]
 
@@ -216,13 +216,37 @@ def test_other_arrays(network, picture):
 
 
 @pytest.mark.parametrize(
-    "shape", [(256, 256, 2), (3, 15, 64), (3, 64, 15), (3, 2, 2), (2, 3, 32, 32), (1, 2, 32, 32, 3), (64,), ()]
+    "shape",
+    [
+        (256, 256, 2),
+        (3, 15, 64),
+        (3, 64, 15),
+        (3, 2, 2),
+        (1, 8193, 16),
+        (2, 3, 32, 32),
+        (2, 15, 32, 3),
+        (1, 2, 32, 32, 3),
+        (64,),
+        (),
+    ],
 )
 def test_another_shape_is_named(network, shape):
     with pytest.raises(UserError) as e:
         network.predict(np.zeros(shape, np.uint8))
     assert str(e.value).startswith(f"an array has shape {shape}; expected (height, width) of real numbers, ")
-    assert "slices (n, height, width) with sides of at least 16." in str(e.value) and "\n" not in str(e.value)
+    assert "slices (n, height, width), all with sides of 16 to 8192." in str(e.value) and "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize(
+    "shape", [(8, 8), (1, 1), (256, 3), (15, 16), (8193, 16), (15, 16, 3), (8, 16, 1), (16, 8193, 4), (0, 32)]
+)
+def test_an_array_is_as_large_as_a_file_may_be(network, shape):
+    for images in (np.zeros(shape, np.uint8), [np.zeros(shape, np.uint8)]):
+        with pytest.raises(UserError) as e:
+            network.predict(images)
+        assert str(e.value).startswith(f"an image is uint8 of shape {shape}; expected (height, width) of real ")
+        assert str(e.value).endswith(", all with sides of 16 to 8192.") and "\n" not in str(e.value)
+    assert network.predict(np.zeros((16, 17), np.uint8)).masks.shape == (16, 17)
 
 
 @pytest.mark.parametrize(

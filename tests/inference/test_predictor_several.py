@@ -211,6 +211,6 @@ def test_load_averages_and_says_what_it_cannot_use(trained, other, images):
     with pytest.raises(UserError, match=r"an image is uint8 of shape \(4, 4, 2\); expected \(height, width\)"):
         both.predict([np.zeros((4, 4, 2), np.uint8)])
     with pytest.raises(UserError, match="not a number"):
-        both.predict(np.full((4, 4), np.nan))
+        both.predict(np.full((16, 16), np.nan))
     with pytest.raises(AttributeError, match="no attribute 'store'"):
         _ = unet_jax.store

@@ -209,9 +209,14 @@ def compressed(image: Shaped[np.ndarray, "*shape"]) -> Shaped[np.ndarray, "*othe
     return image.compressed() if isinstance(image, np.ma.MaskedArray) else image
 
 
+def has_fit_sides(shape: tuple[int, ...]) -> bool:
+    """Tell whether the sides of a picture, height and width, are MIN_SIDE to MAX_SIDE."""
+    return all(MIN_SIDE <= side <= MAX_SIDE for side in shape[:2])
+
+
 def check_sides(shape: tuple[int, ...]) -> None:
     """Refuse a picture unless its sides, height and width, are MIN_SIDE to MAX_SIDE."""
-    if not all(MIN_SIDE <= side <= MAX_SIDE for side in shape[:2]):
+    if not has_fit_sides(shape):
         raise Refused(f"is {shape[0]}x{shape[1]} pixels; expected sides of {MIN_SIDE} to {MAX_SIDE}")
 
 

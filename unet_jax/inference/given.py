@@ -12,14 +12,24 @@ from unet_jax.config import UserError
 from unet_jax.imaging.formats.grey import opaque_value, to_grey
 from unet_jax.imaging.read import open_picture
 from unet_jax.imaging.resize import NativeSlice
-from unet_jax.imaging.scan import MIN_SIDE, Reading, Refused, Slices, check_values, compressed, one_line
+from unet_jax.imaging.scan import (
+    MAX_SIDE,
+    MIN_SIDE,
+    Reading,
+    Refused,
+    Slices,
+    check_values,
+    compressed,
+    has_fit_sides,
+    one_line,
+)
 
 CHANNELS = (1, 3, 4)
 """Lengths of a last axis that holds grey, colours, or colours and their opacity."""
 
 _EXPECTED = (
-    "(height, width) of real numbers, that with a last axis of 1, 3 or 4 channels, or slices (n, height, width) with "
-    f"sides of at least {MIN_SIDE}"
+    "(height, width) of real numbers, that with a last axis of 1, 3 or 4 channels, or slices (n, height, width), all "
+    f"with sides of {MIN_SIDE} to {MAX_SIDE}"
 )
 
 
@@ -45,8 +55,8 @@ def several(images: Any) -> list[Any]:
     """
     if hasattr(images, "ndim"):
         array = _array(images)
-        slices = array.ndim == 3 and min(array.shape[1:]) >= MIN_SIDE
-        if not slices and not (array.ndim == 4 and array.shape[3] in CHANNELS):
+        of_images = array.ndim == 3 or (array.ndim == 4 and array.shape[3] in CHANNELS)
+        if not (of_images and has_fit_sides(array.shape[1:])):
             raise UserError(f"an array has shape {array.shape}; expected {_EXPECTED}.")
         return list(array)
     try:
@@ -67,7 +77,7 @@ def as_slice(image: Any) -> Given:
         return _upright(_take(image))
     array = _array(image)
     channels = array.ndim == 3 and array.shape[2] in CHANNELS
-    if not (array.ndim == 2 or channels) or array.dtype.kind not in "biuf" or 0 in array.shape:
+    if not (array.ndim == 2 or channels) or array.dtype.kind not in "biuf" or not has_fit_sides(array.shape):
         raise UserError(f"an image is {array.dtype} of shape {array.shape}; expected {_EXPECTED}.")
     array = _grey(array) if channels else array
     try:
