@@ -104,10 +104,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     root = folder_of(options.input)
     made = {"input": str(root.resolve())} | predictor.describe() | vars(reading)
     table = Table(output, made, every, keep=options.skip_existing)
-    if table.note:
-        print(f"note: {table.note}", file=sys.stderr)
     interrupted = False
     with read.silent_readers(), table:
+        for note in table.notes:
+            print(note, file=sys.stderr)
         slices = sum(read.count_slices(root / image, reading) for image in images if not table.kept(image))
         try:
             with progress(slices, "predict") as advance:

@@ -89,6 +89,23 @@ def test_a_lock_that_cannot_be_had(odd, tmp_path, number, code):
         assert errors == ""
 
 
+def test_a_prediction_where_nothing_can_be_locked(odd, tmp_path):
+    table = (
+        "import sys; from pathlib import Path\n"
+        "from unet_jax.inference.output import Output\n"
+        "from unet_jax.inference.table import Table\n"
+        "with Table(Output(Path(sys.argv[1])), {}) as table:\n"
+        "    print(*table.notes, sep='\\n')"
+    )
+    code, said, errors = odd("-W", "error", "-c", table, tmp_path, NO_FLOCK=errno.ENOLCK)
+    assert (code, errors) == (0, "")
+    assert said == (
+        f"note: the disk of {tmp_path}/.predictions.csv.lock grants no locks (No locks available), so nothing but you "
+        "keeps a second prediction out of this folder.\n"
+    )
+    assert {path.name for path in tmp_path.iterdir()} == {"predictions.csv", "predictions.json"}
+
+
 @pytest.mark.parametrize("where", ["workdir", "folder above"])
 @pytest.mark.parametrize("command", ["train", "crossval", "eval", "predict", "export"])
 def test_a_workdir_whose_path_is_not_utf_8_is_refused_before_any_step(tiny_data, tmp_path, command, where):

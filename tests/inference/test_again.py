@@ -1,6 +1,7 @@
 """Predictions in several goes: with --skip-existing after an end before its time, and in parts."""
 
 import json
+import signal
 import subprocess
 import sys
 
@@ -173,6 +174,66 @@ class TestSkipExisting:
             done.run("--skip-existing")
         assert predicted("--threshold", "0.1", "--skip-existing") == [2, 3, 4, 5]
         assert all((read_image(done.out / name) == 255).all() for name in SIX)
+
+
+class TestAtOnce:
+    REFUSED = (
+        r"out/predictions\.csv is being made by another prediction\. Wait for it to end, give another --output, or "
+        r"share the images among processes by --num-parts and --part-id\.$"
+    )
+
+    @pytest.mark.parametrize("more", [(), ("--skip-existing",), ("--threshold", "0.1")])
+    def test_a_second_prediction_into_a_folder_is_refused_before_any_work(self, six, fake, monkeypatch, more):
+        seen = []
+
+        def note(self, image):
+            seen.append(image)
+            if len(seen) == 3:
+                before = (six.out / ".predictions.csv.part").read_bytes()
+                with pytest.raises(UserError, match=TestAtOnce.REFUSED) as e:
+                    six.run(*more)
+                assert "\n" not in str(e.value)
+                assert (six.out / ".predictions.csv.part").read_bytes() == before
+
+        monkeypatch.setattr(fake, "note", note)
+        assert six.run("--batch-size", "1") == 0
+        assert len(seen) == 6 and [row["input"] for row in six.table()] == SIX
+        assert six.files() == [*SIX, "predictions.csv"]
+        # It is free again.
+        assert six.run(*more) == 0
+
+    def test_another_part_is_not_and_the_same_is(self, six, fake, monkeypatch):
+        seen = []
+
+        def note(self, image):
+            seen.append(image)
+            if len(seen) == 1:
+                assert six.run("--num-parts", "2", "--part-id", "1") == 0
+                with pytest.raises(UserError, match=r"predictions\.0-of-2\.csv is being made by another prediction"):
+                    six.run("--num-parts", "2")
+
+        monkeypatch.setattr(fake, "note", note)
+        assert six.run("--num-parts", "2", "--batch-size", "1") == 0
+        rows = [row["input"] for k in range(2) for row in six.table(f"predictions.{k}-of-2.csv")]
+        assert len(seen) == 6 and sorted(rows) == SIX
+
+    def test_a_killed_one_leaves_the_folder_free(self, six, predicted):
+        code = (
+            "import os, runpy, signal, sys, unet_jax.runs.load as p\n"
+            "fake, seen = runpy.run_path(sys.argv.pop(1))['FakePredictor'], []\n"
+            "def note(self, image):\n"
+            "    seen.append(image)\n"
+            "    if len(seen) == 5:\n"
+            "        os.kill(os.getpid(), signal.SIGKILL)\n"
+            "fake.note, p.load = note, fake.open\n"
+            "from unet_jax.predict import main\n"
+            "main()"
+        )
+        folders = ["--workdir", "w", "--input", str(six.source), "--output", str(six.out), "--batch-size", "1"]
+        done = subprocess.run([sys.executable, "-c", code, prediction.__file__, *folders], timeout=120)
+        assert done.returncode == -signal.SIGKILL and (six.out / ".predictions.csv.lock").exists()
+        assert predicted("--skip-existing")[-2:] == [4, 5]
+        assert [row["input"] for row in six.table()] == SIX and six.files() == [*SIX, "predictions.csv"]
 
 
 class TestParts:

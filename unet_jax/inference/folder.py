@@ -16,9 +16,10 @@ from unet_jax.imaging.display import to_display
 from unet_jax.imaging.resize import NativeSlice
 from unet_jax.imaging.scan import ImageError, Kind, Reading, Slices, one_line
 from unet_jax.imaging.write import write_overlay
+from unet_jax.inference.lines import Line
 from unet_jax.inference.output import Output, check_frames
 from unet_jax.inference.predictor import Predictor, Probabilities
-from unet_jax.inference.table import Line, Table
+from unet_jax.inference.table import Table
 from unet_jax.shared.files import is_of_disk
 from unet_jax.shared.signals import held
 

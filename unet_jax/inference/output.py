@@ -77,6 +77,11 @@ def unfinished(table: Path) -> Path:
     return table.with_name(f".{table.name}.part")
 
 
+def lock_of(table: Path) -> Path:
+    """Name the file by which a table is locked while it is being made."""
+    return table.with_name(f".{table.name}.lock")
+
+
 def tables_in(folder: Path) -> list[Path]:
     """List the tables of a folder, whole or left unfinished by a process that was killed, by the name of the whole."""
     if not folder.is_dir():

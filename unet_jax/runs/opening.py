@@ -1,13 +1,10 @@
 """Opening of a run: lock, configuration, data, split."""
 
-import errno
 import shutil
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from unet_jax.config import (
     DEMO_CONVERT,
@@ -31,6 +28,7 @@ from unet_jax.models.pretrained import HUB
 from unet_jax.runs.model_folder import is_shipped
 from unet_jax.runs.records import is_over, read_records
 from unet_jax.runs.workdir import Workdir, check_name
+from unet_jax.shared import locks
 from unet_jax.shared.files import write_text
 
 Say = Callable[[str], None]
@@ -41,29 +39,17 @@ line of metrics.jsonl has its precision."""
 
 
 def lock(workdir: Workdir, say: Say) -> AbstractContextManager[object]:
-    """Keep other trainings out of a workdir; the operating system gives the lock free however this process ends.
-
-    On a disk without locks, such as some NFS and Lustre, there is none, and `say` is told so.
+    """Keep other trainings out of a workdir, by `locks.lock`.
 
     Raises:
         UserError: another training is in the workdir.
     """
-    path = workdir.path / "train.lock"
-    try:
-        # Not filelock's own way without locks: a file that a killed process leaves behind.
-        return FileLock(path, fallback_to_soft=False).acquire(timeout=0)
-    except Timeout:
-        raise UserError(
-            f"{workdir.path} is being trained by another process. Wait for it to end, or use another --workdir."
-        ) from None
-    except OSError as e:
-        if e.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
-            raise
-        say(
-            f"note: the disk of {path} grants no locks ({e.strerror}), so nothing but you keeps a second training out "
-            "of this workdir."
-        )
-        return nullcontext()
+    return locks.lock(
+        workdir.path / "train.lock",
+        taken=f"{workdir.path} is being trained by another process. Wait for it to end, or use another --workdir.",
+        no_locks="a second training out of this workdir",
+        say=say,
+    )
 
 
 def check_config(workdir: Workdir, config: Config) -> None:
