@@ -41,12 +41,13 @@ _KINDS: tuple[Kind, ...] = ("probs", "uncertainty", "mask")
 class _ImageFile:
     """An image file from its reading to its lines in the table; its files are written when all slices are done."""
 
-    def __init__(self, path: Path, slices: Slices, predictor: Predictor, output: Output):
+    def __init__(self, path: Path, slices: Slices, predictor: Predictor, output: Output, table: Table):
         self._path, self._slices, self._predictor, self._folder = path, slices, predictor, output.folder
         n, self._volume = len(slices), read.format_of(path).volume
         self._targets, overlay = output.of_slices(path, n), output.overlays
         self._planes: dict[Kind, list[Any]] = {kind: [None] * n for kind in _KINDS if kind in self._targets[0]}
         self._lines: list[Any] = [None] * n
+        self._table = table
         self._failure: str | None = None
         """Reason why one of the files could not be written, which leaves the others of this image unwritten too."""
         self.under_way: list[Future[list[Line]]] = []
@@ -100,14 +101,15 @@ class _ImageFile:
             earlier.result()
         if self._read_twice:
             self._attempt("overlay", self._remove_other_overlays)
+        self._attempt("earlier files", lambda: self._table.remove_stale(self._path, len(self)), "removed")
         for kind, planes in self._planes.items():
             self._attempt(kind, lambda kind=kind, planes=planes: self._write_planes(kind, planes))
         if self._failure is not None:
             return [Line(input=self._path.as_posix(), status="failed", reason=self._failure)]
         return self._lines
 
-    def _attempt(self, what: str, write: Callable[[], None]) -> None:
-        """Write some of the image's files, unless it has failed; it fails where they cannot be written."""
+    def _attempt(self, what: str, write: Callable[[], None], done: str = "written") -> None:
+        """Write or remove some of the image's files, unless it has failed; it fails where they cannot be."""
         if self._failure is not None:
             return
         try:
@@ -115,7 +117,7 @@ class _ImageFile:
         except OSError as e:
             if is_of_disk(e):
                 raise
-            self._failure = f"its {what} could not be written ({e.strerror or one_line(e)})"
+            self._failure = f"its {what} could not be {done} ({e.strerror or one_line(e)})"
 
     def _write_overlay(self, index: int, mask: Bool[np.ndarray, "h w"]) -> None:
         path = self._overlay(index)
@@ -191,7 +193,7 @@ def predict_images(
             slices = read.open(root / path, reading)
             if clash := check_frames(path, len(slices), images, output):
                 raise ImageError(root / path, clash)
-            return _ImageFile(path, slices, predictor, output)
+            return _ImageFile(path, slices, predictor, output, table)
         except ImageError as e:
             return _Known([Line(input=path.as_posix(), status="failed", reason=e.reason)], skipped=False)
 

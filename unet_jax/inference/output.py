@@ -39,21 +39,20 @@ class Output:
             image: of those that `find_images` lists.
             frame: number, from 0, of the one of several frames that the files are of.
         """
-        wanted = {
-            "mask": True,
-            "probs": self.probabilities,
-            "uncertainty": self.uncertainty,
-            "overlay": self.overlays,
-        }
-        column = int(format_of(image).volume)
-        stem = stem_of(image) + ("" if frame is None else f"-{frame + 1:04}")
-        return {k: image.with_name(stem + _SUFFIXES[k][column]) for k, want in wanted.items() if want}
+        return {kind: target for kind, target in _named(image, frame).items() if self._wants(kind)}
 
     def of_slices(self, image: Path, n: int) -> list[dict[str, Path]]:
         """Name the files of each of an image's n slices: the same for all of a volume, its own for each of n frames."""
-        if n == 1 or format_of(image).volume:
-            return [self.of(image)] * n
-        return [self.of(image, frame) for frame in range(n)]
+        return [self.of(image, frame) for frame in _frames(image, n)]
+
+    def unwanted_of_slices(self, image: Path, n: int) -> list[list[Path]]:
+        """Name the files of the other kinds, which are not written, likewise of each of an image's n slices."""
+        named = (_named(image, frame).items() for frame in _frames(image, n))
+        return [[target for kind, target in items if not self._wants(kind)] for items in named]
+
+    def _wants(self, kind: str) -> bool:
+        wanted = {"probs": self.probabilities, "uncertainty": self.uncertainty, "overlay": self.overlays}
+        return kind == "mask" or wanted[kind]
 
     def share(self, images: Sequence[Path]) -> Sequence[Path]:
         """Choose the images of this part: dealt out in turn, so that every part gets of every folder."""
@@ -65,6 +64,16 @@ class Output:
         """Path of the table of this part."""
         k, n = self.part
         return self.folder / (f"{TABLE}.csv" if n == 1 else f"{TABLE}.{k}-of-{n}.csv")
+
+
+def _named(image: Path, frame: int | None) -> dict[str, Path]:
+    column = int(format_of(image).volume)
+    stem = stem_of(image) + ("" if frame is None else f"-{frame + 1:04}")
+    return {kind: image.with_name(stem + suffixes[column]) for kind, suffixes in _SUFFIXES.items()}
+
+
+def _frames(image: Path, n: int) -> list[int | None]:
+    return [None] * n if n == 1 or format_of(image).volume else list(range(n))
 
 
 def without_frame(mask: str) -> str:
@@ -119,7 +128,7 @@ def check_output(source: Path, images: Sequence[Path], output: Output) -> None:
     writers: dict[str, Path] = {}
     for image in images:
         for target in output.of(image).values():
-            other = writers.setdefault(_key(target), image)
+            other = writers.setdefault(key_of(target), image)
             if other is not image:
                 raise UserError(
                     f"{root / other} and {root / image} would both write {output.folder / target}. "
@@ -128,7 +137,7 @@ def check_output(source: Path, images: Sequence[Path], output: Output) -> None:
     own = {output.table.name, output.table.with_suffix(".json").name}
     for image in {image.parent: image for image in images}.values():
         for folder in list(image.parents)[:-1]:
-            if (other := writers.get(_key(folder))) or _key(folder) in own:
+            if (other := writers.get(key_of(folder))) or key_of(folder) in own:
                 raise UserError(
                     f"{root / image} needs the folder {output.folder / folder}, and "
                     f"{root / other if other else 'the table'} needs that name. Rename the folder."
@@ -138,7 +147,7 @@ def check_output(source: Path, images: Sequence[Path], output: Output) -> None:
         for image in images:
             # A volume's overlays are a folder, in which the image may lie.
             for path in (below / image, *(below / image).parents):
-                if other := writers.get(_key(path)):
+                if other := writers.get(key_of(path)):
                     raise UserError(
                         f"The mask of {root / other} would overwrite {root / image}. Give another --output."
                     )
@@ -164,15 +173,16 @@ def check_frames(image: Path, n: int, images: Sequence[Path], output: Output) ->
     """
     if n == 1 or format_of(image).volume:
         return None
-    own = {_key(target): target for files in output.of_slices(image, n) for target in files.values()}
+    own = {key_of(target): target for files in output.of_slices(image, n) for target in files.values()}
     start = stem_of(image).casefold()
     for other in images:
         if other != image and other.name.casefold().startswith(start):
             for target in output.of(other).values():
-                if target := own.get(_key(target)):
+                if target := own.get(key_of(target)):
                     return f"would write {target}, as {other} would. Rename one, or predict them into different folders"
     return None
 
 
-def _key(path: Path) -> str:
+def key_of(path: Path) -> str:
+    """Return what is equal for names that are one on disks that do not tell cases apart."""
     return path.as_posix().casefold()

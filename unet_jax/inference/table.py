@@ -11,6 +11,7 @@ from typing import Any
 from unet_jax.config import UserError
 from unet_jax.inference.lines import Line, Lines, read_lines, to_csv
 from unet_jax.inference.output import TABLE, Output, lock_of, tables_in, unfinished, without_frame
+from unet_jax.inference.stale import Stale
 from unet_jax.shared.files import is_full, naming, replacing
 from unet_jax.shared.locks import lock
 from unet_jax.shared.signals import held
@@ -112,6 +113,8 @@ class Table:
         self.earlier, self._own, notes = _earlier(self._output, self._made, self._keep)
         self.notes += notes
         self._masks_before = masks_of(self.path)
+        listed = set[str]().union(*map(masks_of, tables_in(self._output.folder)))
+        self._stale = Stale(self._output, self._images, listed)
         if self._keep:
             self._made = _read_made(self.path) | self._made
             self._made.pop("older_masks", None)
@@ -179,6 +182,15 @@ class Table:
         lines = self.earlier.get(image.as_posix(), [])
         named = (target for files in self._output.of_slices(image, len(lines)) for target in files.values())
         return lines if all(os.path.exists(self._output.folder / target) for target in named) else []
+
+    def remove_stale(self, image: Path, n: int) -> None:
+        """Remove what an earlier prediction left of an image of n slices that is made anew, of kinds not wanted now.
+
+        Nothing of one that was made in the same way, and lacks but a kind that is wanted besides.
+        """
+        lines = self.earlier.get(image.as_posix(), [])
+        if not lines or not all(os.path.exists(self._output.folder / line.output) for line in lines):
+            self._stale.remove(image, n)
 
     @property
     def images(self) -> int:
