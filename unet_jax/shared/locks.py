@@ -18,7 +18,7 @@ def lock(path: Path, *, taken: str, no_locks: str, say: Callable[[str], object])
     Args:
         path: of the file, in a folder that is there.
         taken: what to tell the person where another process has the lock.
-        no_locks: end of the note that the disk grants no locks, so that nothing but the person keeps ... .
+        no_locks: what the note about such a disk says is kept out by nothing but the person.
         say: gets that note.
 
     Raises:
