@@ -46,8 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         say = functools.partial(print, flush=True)  # a line is seen at once, also in a log file
         processes.connect(distributed)
-        compile_cache.enable()
         with processes.together(), Interrupts() as interrupts:
+            compile_cache.enable()
             new_rate = cli.is_given(argv, "--optim.learning-rate")
             finished = train(workdir, config, interrupts, say, new_rate=new_rate)
         if not processes.is_first():

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import jax
 import pytest
+from filelock import FileLock
 
 from tests.helpers.runs import assert_same_run, final_variables, options, wait_for
 from unet_jax import train
@@ -93,6 +94,86 @@ def test_two_processes_stopped_and_resumed_end_as_two_that_were_not(tiny_data, t
             assert (first.returncode, second.wait(timeout=120)) == (0, 0), said
     assert_same_run(tmp_path / "stopped", tmp_path / "clean")
     assert len(read_records(Workdir(tmp_path / "clean"))) == epochs
+
+
+def ended(started):
+    """The exit codes of processes that end by themselves, and the lines of each about an error."""
+    said = [process.communicate(timeout=120)[0].splitlines() for process in started]
+    assert not [line for lines in said for line in lines if line.startswith(("Traceback", "F1", "*** "))], said
+    errors = [[line for line in lines if line.startswith(("error: ", "interrupted"))] for lines in said]
+    return [process.returncode for process in started], errors
+
+
+@pytest.mark.slow
+def test_what_the_first_of_two_processes_refuses_ends_both(tiny_data, tmp_path):
+    """It holds the service by which they know of each other."""
+    with FileLock(tmp_path / "train.lock"), two_processes(options(tmp_path, tiny_data, epochs=1)) as started:
+        codes, errors = ended(started)
+    refused = f"{tmp_path} is being trained by another process. Wait for it to end, or use another --workdir."
+    assert codes == [2, 1]
+    assert errors == [[f"error: {refused}"], [f"error: process 0 of the run has ended ({refused})"]]
+
+
+@pytest.mark.slow
+def test_what_the_second_of_two_processes_refuses_ends_both(tiny_data, tmp_path):
+    argv, seed = options(tmp_path / "run", tiny_data, epochs=1), "import sys; sys.argv += ['--seed', '3']"
+    second = ("-c", f"{seed}\nfrom unet_jax import train\nfrom unet_jax.shared import cli\ncli.run(train.main)")
+    with two_processes(argv, (MODULE, second)) as started:
+        codes, errors = ended(started)
+    refused = f"{tmp_path / 'run'} holds a run of another configuration: --seed 3 (it has 0). Use another --workdir."
+    assert codes == [1, 2]
+    assert errors == [[f"error: process 1 of the run has ended ({refused})"], [f"error: {refused}"]]
+
+
+@pytest.mark.slow
+def test_what_fails_at_the_very_end_of_the_first_process_ends_both(tiny_data, tmp_path):
+    """The other one has nothing left to do by then."""
+    (tmp_path / "gallery.png").mkdir()
+    with two_processes(options(tmp_path, tiny_data, epochs=1)) as started:
+        codes, ((failed,), (of_other,)) = ended(started)
+    assert codes == [1, 1] and "Is a directory" in failed
+    assert of_other == f"error: process 0 of the run has ended ({failed.removeprefix('error: ')})"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [0, 1])
+def test_ctrl_c_for_one_of_two_processes_ends_both(tiny_data, tmp_path, number):
+    with two_processes(options(tmp_path / "run", tiny_data, epochs=4000)) as started:
+        wait_for(started[0], "epoch 2/")
+        started[number].send_signal(signal.SIGINT)
+        codes, errors = ended(started)
+    assert codes == [1, 1]
+    assert errors[number] == ["interrupted"]
+    assert errors[1 - number] == [f"error: process {number} of the run has ended (interrupted)"]
+
+
+@pytest.mark.slow
+def test_a_process_that_vanishes_before_the_first_step_ends_the_other(tiny_data, tmp_path):
+    code = (
+        "import os, signal\n"
+        "from unet_jax import train\n"
+        "from unet_jax.runs import train as run\n"
+        "run.fit = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "train.main()"
+    )
+    with two_processes(options(tmp_path / "run", tiny_data, epochs=1), (MODULE, ("-c", code))) as started:
+        codes, (lines, _) = ended(started)
+    assert codes == [1, -signal.SIGKILL]
+    (line,) = lines
+    assert line.startswith("error: this process or another one of the run has failed (")
+
+
+@pytest.mark.slow
+def test_a_defect_of_one_of_two_processes_keeps_its_traceback_and_ends_both(tiny_data, tmp_path):
+    code = (
+        "from unet_jax import train\nfrom unet_jax.runs import train as run\nrun.fit = lambda *_: 1 / 0\ntrain.main()"
+    )
+    with two_processes(options(tmp_path / "run", tiny_data, epochs=1), (MODULE, ("-c", code))) as (first, second):
+        said, of_second = (process.communicate(timeout=120)[0] for process in (first, second))
+    assert (first.returncode, second.returncode) == (1, 1)
+    assert "error: process 1 of the run has ended (ZeroDivisionError: division by zero)\n" in said
+    assert "Traceback" in of_second and of_second.endswith("ZeroDivisionError: division by zero\n")
+    assert "Traceback" not in said
 
 
 @pytest.mark.slow

@@ -20,6 +20,9 @@ that jax's modules and traces leave, again and again, takes a tenth of the start
 
 EXIT_FAILURE, EXIT_USAGE, EXIT_PREEMPTED = 1, 2, 75
 
+FOR_A_PERSON = (UserError, RunError, OSError, KeyboardInterrupt)
+"""Errors that are one line; any other one is a defect and keeps its traceback."""
+
 
 def parse(options: Callable[..., T], command: str, argv: Sequence[str] | None = None) -> T:
     """Parse a command's options by a dataclass or a function.
@@ -83,22 +86,25 @@ def check_networks(workdirs: Sequence[Path] | None, model: str | None) -> None:
         raise UserError(f"--workdir {workdirs[0]} and --model {model} were both given. Use one of them.")
 
 
+def ending(error: BaseException) -> tuple[str, int]:
+    """Give the line and the exit code with which an error of FOR_A_PERSON ends a command."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", EXIT_FAILURE
+    return f"error: {error}", EXIT_USAGE if isinstance(error, UserError) else EXIT_FAILURE
+
+
 def run(main: Callable[[], int | None]) -> NoReturn:
     """Run a command's `main` and leave with its exit code.
 
     A UserError becomes one line and exit code 2; a RunError, an operating system's error (disk full, no permission)
-    and Ctrl-C or SIGTERM one line and exit code 1; anything else is a defect and keeps its traceback. A pipe that
-    closes ends nothing.
+    and Ctrl-C or SIGTERM one line and exit code 1; anything else is a defect. A pipe that closes ends nothing.
     """
     gc.set_threshold(COLLECT_EVERY)
     drop_unread()
     try:
         with terminable():
             code = main() or 0
-    except (UserError, RunError, OSError) as e:
-        print(f"error: {e}", file=sys.stderr)
-        code = EXIT_USAGE if isinstance(e, UserError) else EXIT_FAILURE
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        code = EXIT_FAILURE
+    except FOR_A_PERSON as e:
+        line, code = ending(e)
+        print(line, file=sys.stderr)
     sys.exit(code)

@@ -14,6 +14,13 @@ def stopping() -> list[signal.Signals]:
     return [signal.SIGINT, signal.SIGTERM, *of_terminal]
 
 
+def ignore_stopping() -> None:
+    """Ignore all of `stopping` from now on, since this process ends anyway: its end is not to be stopped half-way."""
+    if threading.current_thread() is threading.main_thread():
+        for number in stopping():
+            signal.signal(number, signal.SIG_IGN)
+
+
 @contextmanager
 def terminable() -> Iterator[None]:
     """Let all of `stopping` raise KeyboardInterrupt, as Ctrl-C does, so that what is half-made is removed."""

@@ -9,20 +9,31 @@ import re
 import socket
 import sys
 import threading
+import time
+import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
 import jax
 import numpy as np
+from jax._src import distributed
 from jax.experimental import multihost_utils
 
 from unet_jax.config import DistributedConfig, RunError
+from unet_jax.shared import cli
+from unet_jax.shared.signals import ignore_stopping
 
 SILENCE_SECONDS = 30
 """Seconds without a sign of life after which a process counts as dead, and the others end."""
 END_SECONDS = 3600
 """Seconds that those that are done wait for the last one to end; one of them draws the pictures."""
+LEAVE_SECONDS = 5
+"""Seconds that the first process, when it fails or another one does, waits for the others to have ended."""
+_ASK_SECONDS = 0.5
+"""Seconds between two questions whether another process has left."""
+_LEFT, _GONE = "unet_jax/left", "unet_jax/gone"
+"""Under these keys one process tells the others that it leaves, and why; and each one that it ends."""
 _NEVER = 10**6
 """Seconds of XLA's own wait for the others, at whose end it would end the process by itself, with its stack."""
 
@@ -133,6 +144,11 @@ def _alone_on_node() -> bool:
     return re.fullmatch(r"1(\(x\d+\))?", os.environ.get("SLURM_STEP_TASKS_PER_NODE", "")) is not None
 
 
+def is_connected() -> bool:
+    """Tell the same as `is_distributed`, before jax looks for devices."""
+    return distributed.global_state.num_processes > 1
+
+
 def is_distributed() -> bool:
     """Tell whether several processes train together."""
     return jax.process_count() > 1
@@ -159,11 +175,9 @@ def first_alone(name: str) -> Iterator[None]:
     """Let the first process go first: the others do what stands within after it, and find what it wrote."""
     if not is_first():
         barrier(name)
-    try:
-        yield
-    finally:
-        if is_first():
-            barrier(name)
+    yield
+    if is_first():
+        barrier(name)
 
 
 def stop_requested(step: int) -> bool:
@@ -173,25 +187,99 @@ def stop_requested(step: int) -> bool:
 
 @contextmanager
 def together() -> Iterator[None]:
-    """End this process with exit code 1 when another one has ended before its time: nothing can be computed any more.
+    """Let this process end at once where it fails or another one does; all stand here from `connect` to their end.
 
-    The end comes at once, and not by an exception: Python's own would wait for the other process.
+    Nothing can be computed without one of them. The end is none by an exception: Python's own would wait for the
+    others, and they for this one.
     """
+    if not is_connected():
+        yield
+        return
+    peers = _Peers(distributed.global_state.client)
     try:
         yield
-    except jax.errors.JaxRuntimeError as e:
-        if not is_distributed():
-            raise
-        _leave(
-            f"error: this process or another one of the run has failed ({_first_line(e)}). The checkpoints are kept; "
-            "start all processes again to go on."
-        )
+        peers.wait()
+    except cli.FOR_A_PERSON as e:
+        peers.leave(*cli.ending(e))
+    except Exception as e:
+        if _is_of_others(e):
+            line = (
+                f"error: this process or another one of the run has failed ({_first_line(e)}). The checkpoints are "
+                "kept; start all processes again to go on."
+            )
+            peers.leave(peers.left() or line, cli.EXIT_FAILURE)
+        peers.leave(traceback.format_exc().rstrip(), cli.EXIT_FAILURE)
+
+
+class _Peers:
+    """The processes of a run, which tell each other by the service of the first one when they end before their time.
+
+    Without it some would learn of it from a computation that fails, others when nothing was heard for long, and XLA
+    would end them with its stack where the service goes first.
+
+    Args:
+        client: jax's own, of its service.
+    """
+
+    def __init__(self, client: Any):
+        self._client, self._over, self._leaving = client, threading.Event(), threading.Lock()
+        self._asking = threading.Thread(target=self._ask, daemon=True)
+        self._asking.start()
+
+    def wait(self) -> None:
+        """Wait until all are here."""
+        self._client.wait_at_barrier("ended", END_SECONDS * 1000)
+        self._over.set()
+        self._asking.join()
+
+    def left(self) -> str | None:
+        """Give the line about the process that has left, if one has."""
+        try:
+            return self._client.key_value_try_get(_LEFT)
+        except jax.errors.JaxRuntimeError:  # none, or the service is gone
+            return None
+
+    def leave(self, line: str, code: int) -> NoReturn:
+        """End this process with a line, and let the others end."""
+        ignore_stopping()
+        self._leaving.acquire()  # never given back: one of two threads leaves
+        print(line, file=sys.stderr, flush=True)
+        number, reason = distributed.global_state.process_id, line.splitlines()[-1].removeprefix("error: ")
+        with suppress(jax.errors.JaxRuntimeError):  # another one was the first to leave
+            self._client.key_value_set(_LEFT, f"error: process {number} of the run has ended ({reason})")
+        with suppress(jax.errors.JaxRuntimeError):  # the service is gone
+            self._client.key_value_set(f"{_GONE}/{number}", line)
+        if number == 0:
+            self._let_go()
+        os._exit(code)
+
+    def _let_go(self) -> None:
+        """Wait for the others to leave: the service ends with the first process."""
+        end = time.monotonic() + LEAVE_SECONDS
+        for number in range(1, distributed.global_state.num_processes):
+            left = max(1, int(1000 * (end - time.monotonic())))
+            with suppress(jax.errors.JaxRuntimeError):  # it does not answer
+                self._client.blocking_key_value_get(f"{_GONE}/{number}", left)
+        time.sleep(0.2)  # from their word to their end
+
+    def _ask(self) -> None:
+        while not self._over.wait(_ASK_SECONDS):
+            line = self.left()
+            if line:
+                self.leave(line, cli.EXIT_FAILURE)
+
+
+def _is_of_others(error: Exception) -> bool:
+    """Tell whether an error may come from the end of another process; some of a CPU's collectives are ValueErrors."""
+    status = r"(UNKNOWN|UNAVAILABLE|INTERNAL|ABORTED|CANCELLED|DEADLINE_EXCEEDED|FAILED_PRECONDITION): "
+    of_collective = isinstance(error, ValueError) and re.match(status, str(error)) is not None
+    return of_collective or isinstance(error, jax.errors.JaxRuntimeError)
 
 
 def _leave(line: str) -> NoReturn:
     """End this process, whatever threads of XLA are waiting for."""
     print(line, file=sys.stderr, flush=True)
-    os._exit(1)
+    os._exit(cli.EXIT_FAILURE)
 
 
 def _first_line(error: BaseException) -> str:

@@ -30,7 +30,7 @@ from unet_jax.config import UserError
 from unet_jax.shared.files import is_unfinished, sync, syncs_folders
 from unet_jax.training.checkpoints import manifest as manifests
 from unet_jax.training.checkpoints.trees import difference, flatten, nest
-from unet_jax.training.processes import barrier, is_first
+from unet_jax.training.processes import barrier, is_distributed, is_first
 
 VARIABLES = ("params", "batch_stats")
 """The fields of the state that make up the item `variables`."""
@@ -84,6 +84,8 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is not None and is_distributed():
+            return  # this process ends at once, and what is being written waits for others, who may be gone
         try:
             self.close()
         except Exception as e:
