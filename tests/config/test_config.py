@@ -238,12 +238,16 @@ def test_options_make_the_configuration_again(monkeypatch):
     [
         (("a:1", 2, None), "belong together"),
         ((None, 2, 0), "belong together"),
-        (("a", 2, 0), "coordinator is 'a'; it must be HOST:PORT"),
+        (("a", 2, 0), "coordinator is 'a'; it must be HOST:PORT, with a port of 1 to 65535"),
         ((":1", 2, 0), "coordinator is ':1'; it must be HOST:PORT"),
+        (("a:0", 2, 0), "coordinator is 'a:0'; it must be HOST:PORT, with a port of 1 to 65535"),
+        (("a:65536", 2, 1), "coordinator is 'a:65536'; it must be HOST:PORT, with a port of 1 to 65535"),
+        (("a:" + "9" * 5000, 2, 1), "it must be HOST:PORT"),
         (("a:1", 0, 0), "num-processes is 0; it must be at least 1"),
         (("a:1", 2, 2), "process-id is 2; it must be 0 to 1"),
         (("a:1", 2, -1), "process-id is -1; it must be 0 to 1"),
-        ((None, None, None, 0), "timeout is 0; it must be at least 1"),
+        ((None, None, None, 0), "timeout is 0; it must be 1 to 86400, a day"),
+        ((None, None, None, 99999999999), "timeout is 99999999999; it must be 1 to 86400, a day"),
     ],
 )
 def test_processes_that_do_not_fit_are_named(given, message):
@@ -251,7 +255,7 @@ def test_processes_that_do_not_fit_are_named(given, message):
         DistributedConfig(*given).check()
 
 
-@pytest.mark.parametrize("given", [(None, None, None, 5), ("a:1", 1, 0), ("[::1]:99", 2, 1)])
+@pytest.mark.parametrize("given", [(None, None, None, 86400), ("a:1", 1, 0), ("[::1]:65535", 2, 1)])
 def test_processes_that_fit(given):
     assert DistributedConfig(*given).check() == DistributedConfig(*given)
 

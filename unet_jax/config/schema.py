@@ -1,5 +1,6 @@
 """Every default of the program, as frozen dataclasses."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Literal
@@ -325,11 +326,12 @@ class DistributedConfig(Checked):
         return super().check(prefix)
 
     def rules(self) -> Iterable[Rule]:
-        yield Rule("timeout", self.timeout >= 1, "at least 1")
+        yield Rule("timeout", 1 <= self.timeout <= 86400, "1 to 86400, a day")
         if self.coordinator is None:
             return
         host, _, port = self.coordinator.rpartition(":")
-        yield Rule("coordinator", bool(host) and port.isdecimal(), "HOST:PORT")
+        number_of_port = int(port) if re.fullmatch(r"[0-9]{1,5}", port) else 0
+        yield Rule("coordinator", bool(host) and 1 <= number_of_port <= 65535, "HOST:PORT, with a port of 1 to 65535")
         count, number = self.num_processes or 0, self.process_id or 0
         yield Rule("num_processes", count >= 1, "at least 1")
         yield Rule("process_id", 0 <= number < count, f"0 to {count - 1}, a different one for each process")

@@ -80,7 +80,7 @@ def _check_port(coordinator: str) -> None:
     family = socket.AF_INET6 if both else socket.AF_INET
     try:
         socket.create_server(("", port), family=family, dualstack_ipv6=both).close()
-    except (OSError, OverflowError) as e:
+    except OSError as e:
         raise RunError(
             f"the first process cannot listen at {coordinator} ({_first_line(e)}). Give all of them a "
             "--distributed.coordinator with a port that is free on its host."
