@@ -11,6 +11,7 @@ import jax
 import pytest
 from filelock import FileLock
 
+from tests.helpers.commands import exit_code
 from tests.helpers.runs import assert_same_run, final_variables, options, wait_for
 from unet_jax import train
 from unet_jax.config import read_config
@@ -287,6 +288,30 @@ def test_a_task_whose_peer_does_not_come_ends(tiny_data, tmp_path):
         "task 1 of 2 waits for the others, 5 s at most",
         "error: the processes did not find each other within 5 s. Start all of them by one srun.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "got"),
+    [
+        ("SLURM_JOB_ID", None, "is not set"),
+        ("SLURM_JOB_ID", "x", "is 'x'"),
+        ("SLURM_LOCALID", None, "is not set"),
+        ("SLURM_STEP_NODELIST", None, "is not set"),
+    ],
+)
+def test_a_variable_of_slurm_that_is_missing_is_named(tmp_path, monkeypatch, capfd, name, value, got):
+    step = JOB | {"SLURM_STEP_NUM_TASKS": "4", "SLURM_STEP_NODELIST": "localhost", name: value}
+    for variable, given in step.items():
+        if given is None:
+            monkeypatch.delenv(variable, raising=False)
+        else:
+            monkeypatch.setenv(variable, given)
+    assert exit_code(train.main, "--workdir", tmp_path / "run") == 2
+    assert capfd.readouterr() == (
+        "",
+        f"error: {name} {got}, though SLURM_STEP_NUM_TASKS says that srun started 4 tasks. Start all of them by one "
+        "srun, or unset SLURM_STEP_NUM_TASKS to train alone.\n",
+    )
 
 
 def test_a_task_that_is_alone_on_its_node_takes_all_its_devices():

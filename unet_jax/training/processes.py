@@ -20,7 +20,7 @@ import numpy as np
 from jax._src import distributed
 from jax.experimental import multihost_utils
 
-from unet_jax.config import DistributedConfig, RunError
+from unet_jax.config import DistributedConfig, RunError, UserError
 from unet_jax.shared import cli
 from unet_jax.shared.signals import ignore_stopping
 
@@ -46,6 +46,7 @@ def connect(given: DistributedConfig) -> None:
 
     Raises:
         RunError: the address of the first process is taken.
+        UserError: a variable of SLURM is missing.
     """
     tasks, number = slurm_tasks(), given.process_id
     if given.coordinator is not None:
@@ -58,6 +59,7 @@ def connect(given: DistributedConfig) -> None:
             "own --distributed.process-id"
         )
     elif tasks > 1:
+        _check_slurm(tasks)
         who = {"cluster_detection_method": "slurm", "num_processes": tasks}
         said = f"task {os.environ['SLURM_PROCID']} of {tasks} waits for the others"
         remedy = "Start all of them by one srun"
@@ -85,6 +87,21 @@ def _check_port(coordinator: str) -> None:
             f"the first process cannot listen at {coordinator} ({_first_line(e)}). Give all of them a "
             "--distributed.coordinator with a port that is free on its host."
         ) from e
+
+
+def _check_slurm(tasks: int) -> None:
+    """Raise UserError unless srun's variables are there that jax reads."""
+    odd = [
+        name for name in ("SLURM_JOB_ID", "SLURM_PROCID", "SLURM_LOCALID") if not os.environ.get(name, "").isdecimal()
+    ]
+    if not os.environ.get("SLURM_STEP_NODELIST"):
+        odd.append("SLURM_STEP_NODELIST")
+    for name in odd[:1]:
+        got = f"is {os.environ[name]!r}" if os.environ.get(name) else "is not set"
+        raise UserError(
+            f"{name} {got}, though SLURM_STEP_NUM_TASKS says that srun started {tasks} tasks. Start all of them by one "
+            "srun, or unset SLURM_STEP_NUM_TASKS to train alone."
+        )
 
 
 def _note_tasks_left_out() -> None:
