@@ -3,9 +3,10 @@
 import contextlib
 import importlib
 import io
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,24 @@ import pytest
 from unet_jax import train
 from unet_jax.config import Config, DistributedConfig
 from unet_jax.runs import train as run
-from unet_jax.shared import cli
+from unet_jax.shared import cli, signals
 from unet_jax.training import processes
+
+
+@contextlib.contextmanager
+def signals_kept() -> Iterator[None]:
+    """Have signals heeded afterwards as before; `cli.run` sets them for the rest of a process's life."""
+    before = {number: signal.getsignal(number) for number in signals.stopping()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def exit_code(main: Callable[..., Any], *argv: object) -> int:
     """The exit code of a command, as `python -m` would leave with it."""
-    with pytest.raises(SystemExit) as left:
+    with signals_kept(), pytest.raises(SystemExit) as left:
         cli.run(lambda: main([str(a) for a in argv]))
     assert isinstance(left.value.code, int)
     return left.value.code

@@ -16,11 +16,13 @@ import numpy as np
 import pytest
 
 import tests.helpers.runs as helpers
+from tests.helpers.commands import exit_code
 from tests.helpers.runs import assert_same_run, final_variables, wait_for
 from unet_jax import train
 from unet_jax.config import RunError, UserError
 from unet_jax.data.converted.build import build
 from unet_jax.data.splits import load_split
+from unet_jax.runs import interrupts as interrupts_module
 from unet_jax.runs.interrupts import Interrupts
 from unet_jax.runs.records import best_record, read_records
 from unet_jax.runs.workdir import Workdir
@@ -144,6 +146,25 @@ def test_interrupted_within_an_epoch_and_resumed_equals_the_clean_run(
     monkeypatch.undo()
     assert train.main(argv) == 0
     assert_same_run(workdir, clean)
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_second_signal(tiny_data, tmp_path, monkeypatch, same):
+    """At once it is the first one come twice; later the run ends where it is."""
+    plain = Interrupts.stopping
+
+    def signalled(interrupts, step):
+        if step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+        return plain(interrupts, step)
+
+    monkeypatch.setattr(Interrupts, "stopping", signalled)
+    if not same:
+        monkeypatch.setattr(interrupts_module, "SAME_SECONDS", 0.0)
+    argv = helpers.options(tmp_path / "run", tiny_data, epochs=2)
+    assert exit_code(train.main, *argv) == (75 if same else 1)
+    assert (tmp_path / "run" / "checkpoints" / "2.json").exists() == same
 
 
 @pytest.mark.slow

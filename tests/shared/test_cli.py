@@ -1,13 +1,21 @@
 """What a command leaves: its exit code, and a line for a person or a traceback for a developer."""
 
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
 
 import pytest
 
+from tests.helpers.commands import signals_kept
 from unet_jax.config import RunError, UserError
 from unet_jax.shared import cli
+
+
+@pytest.fixture(autouse=True)
+def kept():
+    with signals_kept():
+        yield
 
 
 def raiser(error):
@@ -66,6 +74,35 @@ def test_in_a_process_of_its_own_only_a_defect_has_a_traceback(error, code, begi
     assert (done.returncode, done.stdout) == (code, "")
     assert done.stderr.startswith(begin) and done.stderr.endswith(end)
     assert ("Traceback" in done.stderr) == (begin == "Traceback")
+
+
+ENDING = (
+    "import atexit, sys\n"
+    "from unet_jax.shared import cli\n"
+    "atexit.register(lambda: (print('ending', flush=True), sys.stdin.readline()))\n"
+    "def main():\n"
+    "    print('working', flush=True)\n"
+    "    sys.stdin.readline()\n"
+    "cli.run(main)"
+)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 1), (signal.SIGTERM, 1), (None, 0)])
+def test_a_process_that_ends_is_not_stopped_again(number, code):
+    """Neither after a first signal nor after its work, when libraries' last functions are called."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", ENDING], stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout.readline() == "working\n"
+        if number is None:
+            process.stdin.write("\n")
+            process.stdin.flush()
+        else:
+            process.send_signal(number)
+        assert process.stdout.readline() == "ending\n"
+        for again in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            process.send_signal(again)
+        _, errors = process.communicate("\n", timeout=60)
+    assert (process.returncode, errors) == (code, "interrupted\n" if code else "")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 import contextlib
 import logging
 import os
+import signal
 import threading
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
 
 from tests.helpers.checkpoints import State, assert_same_bits, make_state, variables, write
@@ -93,6 +95,24 @@ def test_the_newest_two_and_the_best_are_kept(tmp_path: Path, metrics: list[floa
             assert [stored_metric(tmp_path, step) for step in kept] == [finite[step - 1] for step in kept]
     names = {str(step) for step in kept} | {f"{step}.json" for step in kept}
     assert {path.name for path in tmp_path.iterdir()} == names
+
+
+def test_ctrl_c_amid_a_save_comes_after_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    plain, heeded = ocp.AsyncCheckpointer.save, signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def interrupted(*args, **kwargs):
+        os.kill(os.getpid(), signal.SIGINT)
+        plain(*args, **kwargs)
+
+    monkeypatch.setattr(ocp.AsyncCheckpointer, "save", interrupted)
+    try:
+        with pytest.raises(KeyboardInterrupt), Checkpoints(tmp_path) as checkpoints:
+            checkpoints.save(7, make_state(), 0.5)
+    finally:
+        signal.signal(signal.SIGINT, heeded)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["7", "7.json"]
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        assert_same_bits(checkpoints.restore(7, make_state(seed=1)), make_state())
 
 
 def test_training_goes_on_after_reopening(copy: Path):

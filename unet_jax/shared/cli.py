@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NoReturn, TypeVar, get_args
 
 from unet_jax.config import Config, PresetName, RunError, UserError, preset, read_config
-from unet_jax.shared.signals import terminable
+from unet_jax.shared.signals import ignore_stopping, raise_stopping
 from unet_jax.shared.streams import drop_unread
 
 T = TypeVar("T")
@@ -98,13 +98,16 @@ def run(main: Callable[[], int | None]) -> NoReturn:
 
     A UserError becomes one line and exit code 2; a RunError, an operating system's error (disk full, no permission)
     and Ctrl-C or SIGTERM one line and exit code 1; anything else is a defect. A pipe that closes ends nothing.
+    Signals are ignored from then on, in libraries' own last work too.
     """
     gc.set_threshold(COLLECT_EVERY)
     drop_unread()
+    raise_stopping()
     try:
-        with terminable():
-            code = main() or 0
+        code = main() or 0
     except FOR_A_PERSON as e:
+        ignore_stopping()
         line, code = ending(e)
         print(line, file=sys.stderr)
+    ignore_stopping()
     sys.exit(code)

@@ -16,35 +16,30 @@ def stopping() -> list[signal.Signals]:
 
 def ignore_stopping() -> None:
     """Ignore all of `stopping` from now on, since this process ends anyway: its end is not to be stopped half-way."""
-    if threading.current_thread() is threading.main_thread():
-        for number in stopping():
-            signal.signal(number, signal.SIG_IGN)
+    _handle(stopping(), signal.SIG_IGN)
 
 
-@contextmanager
-def terminable() -> Iterator[None]:
-    """Let all of `stopping` raise KeyboardInterrupt, as Ctrl-C does, so that what is half-made is removed."""
-    with _handled([number for number in stopping() if number != signal.SIGINT], signal.default_int_handler):
-        yield
+def raise_stopping() -> None:
+    """Let all of `stopping` raise KeyboardInterrupt from now on, as Ctrl-C does; so what is half-made is removed."""
+    _handle([number for number in stopping() if number != signal.SIGINT], signal.default_int_handler)
 
 
 @contextmanager
 def held() -> Iterator[None]:
     """Hold the signals of `stopping` back until what stands within is done; then the first of them comes as ever."""
     received: list[int] = []
-    with _handled(stopping(), lambda number, frame: received.append(number)):
-        yield
-    for number in received[:1]:
-        signal.raise_signal(number)
-
-
-@contextmanager
-def _handled(numbers: Sequence[signal.Signals], handler: Any) -> Iterator[None]:
-    # Python handles signals in its first thread, and lets no other one choose how.
-    first = threading.current_thread() is threading.main_thread()
-    previous = {number: signal.signal(number, handler) for number in numbers if first}
+    previous = _handle(stopping(), lambda number, frame: received.append(number))
     try:
         yield
     finally:
         for number, before in previous.items():
             signal.signal(number, before)
+    for number in received[:1]:
+        signal.raise_signal(number)
+
+
+def _handle(numbers: Sequence[signal.Signals], handler: Any) -> dict[signal.Signals, Any]:
+    """Set the handler of signals; give those before."""
+    # Python handles signals in its first thread, and lets no other one choose how.
+    first = threading.current_thread() is threading.main_thread()
+    return {number: signal.signal(number, handler) for number in numbers if first}

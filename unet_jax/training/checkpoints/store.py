@@ -28,6 +28,7 @@ from orbax.checkpoint._src.serialization import tensorstore_utils
 
 from unet_jax.config import UserError
 from unet_jax.shared.files import is_unfinished, sync, syncs_folders
+from unet_jax.shared.signals import held
 from unet_jax.training.checkpoints import manifest as manifests
 from unet_jax.training.checkpoints.trees import difference, flatten, nest
 from unet_jax.training.processes import barrier, is_distributed, is_first
@@ -176,12 +177,14 @@ class Checkpoints:
         for name, x in arrays.items():
             items["variables" if name.split("/")[0] in VARIABLES else "train"][name] = x
         args = ocp.args.Composite(**{item: ocp.args.PyTreeSave(nest(leaves)) for item, leaves in items.items()})
-        try:
-            # By force: over what a failed save of this step may have left.
-            self._writer.save(self._path(step), args=args, force=True)
-        except OSError as e:
-            self._abandon(step, e)
-        self._pending = self._background.submit(self._commit, step, metric)
+        # Interrupted, Orbax would leave a save that ends in neither way. Of several processes SIGTERM is jax's to hear.
+        with contextlib.nullcontext() if is_distributed() else held():
+            try:
+                # By force: over what a failed save of this step may have left.
+                self._writer.save(self._path(step), args=args, force=True)
+            except OSError as e:
+                self._abandon(step, e)
+            self._pending = self._background.submit(self._commit, step, metric)
         if wait:
             self.wait()
 
