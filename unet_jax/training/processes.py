@@ -261,14 +261,20 @@ class _Peers:
         ignore_stopping()
         self._leaving.acquire()  # never given back: one of two threads leaves
         print(line, file=sys.stderr, flush=True)
-        number, reason = distributed.global_state.process_id, line.splitlines()[-1].removeprefix("error: ")
+        try:
+            self._tell(line.splitlines()[-1].removeprefix("error: "))
+        finally:
+            os._exit(code)
+
+    def _tell(self, reason: str) -> None:
+        """Tell the others that this process leaves, and why."""
+        number, shown = distributed.global_state.process_id, reason.encode("utf-8", "backslashreplace").decode()
         with suppress(jax.errors.JaxRuntimeError):  # another one was the first to leave
-            self._client.key_value_set(_LEFT, f"error: process {number} of the run has ended ({reason})")
+            self._client.key_value_set(_LEFT, f"error: process {number} of the run has ended ({shown})")
         with suppress(jax.errors.JaxRuntimeError):  # the service is gone
-            self._client.key_value_set(f"{_GONE}/{number}", line)
+            self._client.key_value_set(f"{_GONE}/{number}", "ended")
         if number == 0:
             self._let_go()
-        os._exit(code)
 
     def _let_go(self) -> None:
         """Wait for the others to leave: the service ends with the first process."""
