@@ -54,9 +54,9 @@ def faults(folder: Path, *argv: str, script: Sequence[str] = (str(HERE / "read_c
 
 
 def test_some(folder: Path):
-    n, wrong = faults(folder, "--seed", "1", "--rounds", "2", "--sample", "16", *FORMATS)
+    n, wrong = faults(folder, "--seed", "1", "--rounds", "2", "--sample", "12", *FORMATS)
     assert wrong == [], "seed 1; mutate.py makes one of these again"
-    assert n > 25 * len(FORMATS)
+    assert n > 20 * len(FORMATS)
 
 
 @pytest.mark.slow

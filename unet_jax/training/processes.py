@@ -131,8 +131,8 @@ def _initialize(who: dict[str, Any], seconds: int, remedy: str) -> None:
             failed.append(e)
 
     thread = threading.Thread(target=join, daemon=True)
-    thread.start()
     try:
+        thread.start()
         thread.join(seconds)
     except KeyboardInterrupt:
         _leave("interrupted")
