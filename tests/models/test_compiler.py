@@ -56,6 +56,7 @@ def test_bfloat16_needs_onednn():
     assert has_onednn() or not has_bfloat16()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("onednn", [True, False])
 def test_inference_is_compiled_for_the_library_that_is_named(onednn):
     config, prep = ModelConfig(width=16, levels=1), PreprocessConfig()

@@ -88,6 +88,7 @@ def test_equals_the_plain_network_with_gradients():
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), got, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", [0, 1, 2])
 def test_every_skip_connection_reaches_its_level(level):
     """With all upsampled features cut off above it, a level still sees its own skip connection, at its resolution."""

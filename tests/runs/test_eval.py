@@ -97,6 +97,7 @@ def test_threshold_and_checkpoint_can_be_given(trained, capsys):
         evaluate(trained, "--checkpoint", 3)
 
 
+@pytest.mark.slow
 def test_another_checkpoint_leaves_the_stored_threshold(trained, tmp_path):
     workdir = shutil.copytree(trained, tmp_path / "run")
     stored = (workdir / "threshold.json").read_text()
@@ -142,6 +143,7 @@ def test_no_run(tmp_path):
 # Post-processing, mirror images, distances, several runs
 
 
+@pytest.mark.slow
 def test_post_processing_is_chosen_on_validation_and_stored(trained, tiny_data, tmp_path):
     """Against every choice tried out by hand."""
     workdir = shutil.copytree(trained, tmp_path / "run")
@@ -183,6 +185,7 @@ def test_distances_are_in_millimetres_where_the_spacing_is_given(trained, tmp_pa
             evaluate(trained, option, value)
 
 
+@pytest.mark.slow
 def test_several_runs_are_averaged_into_a_folder_of_their_own(trained, tmp_path):
     shutil.copytree(trained, tmp_path / "second")
     before = {p: p.read_bytes() for p in trained.rglob("*") if p.is_file()}

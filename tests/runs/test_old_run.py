@@ -33,6 +33,7 @@ def test_it_predicts_what_it_predicted(old):
     np.testing.assert_allclose(probs[4::10, 5::12], expected["probabilities"], atol=2e-5)
 
 
+@pytest.mark.slow
 def test_it_goes_on_as_it_would_have(old, capsys):
     folder, expected = old
     assert train.main(["--workdir", str(folder / "run"), "--data", str(folder / "data")]) == 0

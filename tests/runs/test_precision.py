@@ -61,6 +61,7 @@ def stopped(tiny_data, tmp_path, monkeypatch, bfloat16):
     return tmp_path / "run", argv
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("there", "expected"), [(True, "bfloat16"), (False, "float32")])
 def test_a_new_run_chooses_by_the_processor(there, expected, tiny_data, tmp_path, bfloat16, capsys):
     bfloat16(there)

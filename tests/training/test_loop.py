@@ -143,6 +143,7 @@ def test_both_pipelines_train_the_same_parameters(tiny_data, most):
     jax.tree.map(np.testing.assert_array_equal, streamed, held)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("most", [1, 3])
 def test_training_resumed_within_an_epoch_is_the_same_to_the_bit(tiny_data, most):
     whole, resumed = train(tiny_data, "device", (most, None)), train(tiny_data, "device", (most, 1), (most, None))
