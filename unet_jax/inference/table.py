@@ -3,8 +3,8 @@
 import csv
 import json
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from unet_jax.config import UserError
 from unet_jax.inference.lines import Line, Lines, read_lines, to_csv
 from unet_jax.inference.output import TABLE, Output, lock_of, tables_in, unfinished, without_frame
 from unet_jax.inference.stale import Stale
-from unet_jax.shared.files import is_full, naming, replacing
+from unet_jax.shared.files import naming, replacing, writing_in
 from unet_jax.shared.locks import lock
 from unet_jax.shared.signals import held
 
@@ -96,7 +96,7 @@ class Table:
 
     def _lock(self, locked: ExitStack) -> None:
         path = lock_of(self.path)
-        with _writing(self.path.parent):
+        with writing_in(self.path.parent, "Give another --output."):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             guard = lock(
                 path,
@@ -120,7 +120,7 @@ class Table:
             self._made.pop("older_masks", None)
 
     def _start(self) -> None:
-        with _writing(self.path.parent):
+        with writing_in(self.path.parent, "Give another --output."):
             if self._unfinished.exists() and self._own:
                 # What a killed process left is in the file that is about to be written anew.
                 with replacing(self.path) as f:
@@ -212,16 +212,6 @@ class Table:
         with naming(self.path):
             self._file.write(text)
             self._file.flush()
-
-
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as e:
-        if is_full(e):
-            raise
-        raise UserError(f"{folder} cannot be written to ({e.strerror}). Give another --output.") from e
 
 
 def _remove(path: Path) -> None:

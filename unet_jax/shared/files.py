@@ -42,6 +42,17 @@ def is_of_disk(error: OSError) -> bool:
     return is_full(error) or error.errno in gone
 
 
+@contextmanager
+def writing_in(folder: Path, remedy: str) -> Iterator[None]:
+    """Make a UserError with a remedy of an operating system's error, but of a full disk, of writing in a folder."""
+    try:
+        yield
+    except OSError as e:
+        if is_full(e):
+            raise
+        raise UserError(f"{folder} cannot be written to ({e.strerror}). {remedy}") from e
+
+
 def check_writable(folder: Path, option: str) -> None:
     """Raise UserError unless files can be made in a folder, which need not be there yet; nothing is left there.
 
@@ -50,13 +61,8 @@ def check_writable(folder: Path, option: str) -> None:
         option: the option that gives another one, such as --output.
     """
     there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
-    try:
-        with tempfile.TemporaryFile(dir=there):
-            pass
-    except OSError as e:
-        if is_full(e):
-            raise
-        raise UserError(f"{folder} cannot be written to ({e.strerror}). Give another folder by {option}.") from e
+    with writing_in(folder, f"Give another folder by {option}."), tempfile.TemporaryFile(dir=there):
+        pass
 
 
 def is_writable(folder: Path) -> bool:
@@ -145,13 +151,9 @@ def staged_folder(target: Path) -> Iterator[Path]:
         UserError: there can be none.
         OSError: the disk is full; it names `target`.
     """
-    try:
+    with writing_in(target, "Give another folder."):
         target.parent.mkdir(parents=True, exist_ok=True)
         outer = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
-    except OSError as e:
-        if is_full(e):
-            raise
-        raise UserError(f"{target} cannot be written to ({e.strerror}). Give another folder.") from e
     try:
         inner = outer / "new"
         inner.mkdir()  # unlike the outer one, with the permissions that the person's umask gives

@@ -348,6 +348,8 @@ def test_encodings_that_are_not_read(tmp_path, encoding):
         (("ElementNumberOfChannels = 2",), "holds voxels of 2 values (vector of 16-bit signed integer)"),
         (("ElementSpacing = 0.5 0.75",), "has ElementSpacing = 0.5 0.75; expected 3 numbers, for 3 axes"),
         (("Offset = 1 2 3", "Offset = 3 2 1"), "gives Offset twice"),
+        (("ElementByteOrderMSB = False", "ElementByteOrderMSB = True"), "gives ElementByteOrderMSB twice"),
+        (("HeaderSize = 0", "HeaderSize = 4"), "gives HeaderSize twice"),
         (("Comment = \0",), "has a header with bytes of zero"),
     ],
 )

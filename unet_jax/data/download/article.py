@@ -19,7 +19,7 @@ from unet_jax.data.download.digests import find_damaged, has_md5, read_digests, 
 from unet_jax.data.download.fetch import Fetch, Say, WrongContent
 from unet_jax.data.download.unpack import ARCHIVE, BESIDE, MAX_TOTAL_BYTES, plain_name, unpack
 from unet_jax.imaging.formats.mat import SliceError, read_folds, read_patient
-from unet_jax.shared.files import naming
+from unet_jax.shared.files import naming, writing_in
 from unet_jax.shared.progress import track
 
 ARTICLE = 1512427
@@ -76,10 +76,8 @@ def download(out: Path, *, api: str = FIGSHARE_API, keep_archives: bool = False,
         foreign = [path for path in places if path.exists()]
         _refuse([path for path in foreign if path not in there])
     archives, work = out / "archives", out / ".unpacking"
-    try:
+    with writing_in(out, "Give another --out."):
         archives.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise UserError(f"{out} cannot be written to ({e.strerror}). Give another --out.") from e
     try:
         paths = [path for path in there if path.parent == archives]
         digests = unpack_whole(there, work, say) if there else None

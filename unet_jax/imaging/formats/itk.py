@@ -37,6 +37,7 @@ _PATIENT_SPACES = (
 )
 """Spaces of NRRD that SimpleITK turns into ITK's."""
 _MILLIMETRES = ("", "mm", "millimeter", "millimetre", "millimeters", "millimetres")
+"""Units of NRRD in which spacing is taken; one that is not told is millimetres too."""
 _AXES = ("2", "3", "4", "5")
 """Numbers of axes for which SimpleITK has room; with more it writes beyond it."""
 _MAX_LINE = 400
@@ -48,7 +49,10 @@ _META_LISTS = {
     **dict.fromkeys(("TransformMatrix", "Rotation", "Orientation"), 2),
 }
 """Fields of MetaImage that hold a number for each axis, or for each pair."""
-_META_ONCE = {*_META_LISTS, "NDims", "ElementType", "ElementNumberOfChannels", "BinaryData", "CompressedData"}
+_META_ONCE = {
+    *(*_META_LISTS, "NDims", "ElementType", "ElementNumberOfChannels", "HeaderSize"),
+    *("BinaryData", "BinaryDataByteOrderMSB", "ElementByteOrderMSB", "CompressedData"),
+}
 """Fields of MetaImage that must not be given twice, since programs differ in which they take."""
 _NRRD_PACKED = {"raw": False, "gzip": True, "gz": True}
 """Encodings of NRRD, and whether their voxels are packed."""
